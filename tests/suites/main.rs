@@ -1,0 +1,1 @@
+//! All black-box suites in one test binary.
