@@ -1,1 +1,3 @@
-//! Placeholder crate root.
+//! Keys, values and everything that happens to them, without sockets, files or the clock.
+
+pub mod value;

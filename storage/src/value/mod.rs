@@ -1,0 +1,3 @@
+//! Values and the pure algorithms on them.
+
+pub mod number;
