@@ -3,6 +3,7 @@
 //! The server reads with [`request`] (which leaves telnet's plain lines to [`inline`]) and answers with [`reply`]; its
 //! own clients read answers with [`value`].
 
+pub mod double;
 pub mod inline;
 pub mod reply;
 pub mod request;

@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use crate::error::Error;
 use crate::output::{Mark, Output};
+use crate::resp::double::format_double;
 
 /// Which RESP a client speaks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -362,92 +363,6 @@ fn write_long_header(buf: &mut Vec<u8>, sign: u8, len: usize) {
     buf.extend_from_slice(b"\r\n");
 }
 
-/// Decimal exponents in front of which numbers below one are written with zeros: `0.000001`, then `1e-7`.
-const MIN_PLAIN_EXPONENT: i32 = -7;
-
-/// Appends the shortest text that reads back as the same number, in the notation RESP clients know.
-///
-/// Integers that fit 64 bits have all their digits; others are plain as long as few zeros are needed, else `1e+21`.
-pub fn format_double(value: f64, out: &mut Vec<u8>) {
-    if value.is_nan() {
-        out.extend_from_slice(b"nan");
-    } else if value.is_infinite() {
-        out.extend_from_slice(if value > 0.0 { b"inf" } else { b"-inf" });
-    } else if value == 0.0 {
-        out.extend_from_slice(if value.is_sign_negative() {
-            b"-0"
-        } else {
-            b"0"
-        });
-    } else if value == value.trunc() && value.abs() < I64_LIMIT {
-        out.extend_from_slice(itoa::Buffer::new().format(value as i64).as_bytes());
-    } else {
-        format_fraction(value, out);
-    }
-}
-
-/// 2^63: from here on numbers do not fit 64 bits.
-const I64_LIMIT: f64 = 9_223_372_036_854_775_808.0;
-
-fn format_fraction(value: f64, out: &mut Vec<u8>) {
-    if value < 0.0 {
-        out.push(b'-');
-    }
-    let mut buffer = ryu::Buffer::new();
-    let (digits, count, scale) = decimal(buffer.format_finite(value.abs()));
-    let digits = &digits[..count];
-    // value = digits * 10^scale = d.ddd * 10^exponent
-    let exponent = scale + count as i32 - 1;
-    if scale >= 0 && exponent < count as i32 + 7 {
-        out.extend_from_slice(digits);
-        out.resize(out.len() + scale as usize, b'0');
-    } else if scale < 0 && (scale > MIN_PLAIN_EXPONENT || exponent.abs() < 4) {
-        if exponent < 0 {
-            out.extend_from_slice(b"0.");
-            out.resize(out.len() + (-exponent - 1) as usize, b'0');
-            out.extend_from_slice(digits);
-        } else {
-            let (whole, fraction) = digits.split_at(exponent as usize + 1);
-            out.extend_from_slice(whole);
-            out.push(b'.');
-            out.extend_from_slice(fraction);
-        }
-    } else {
-        out.push(digits[0]);
-        if count > 1 {
-            out.push(b'.');
-            out.extend_from_slice(&digits[1..]);
-        }
-        out.extend_from_slice(if exponent < 0 { b"e-" } else { b"e+" });
-        out.extend_from_slice(itoa::Buffer::new().format(exponent.abs()).as_bytes());
-    }
-}
-
-/// Takes `12.5e-7` apart into `125`, 3 digits, 10^-8; zeros at either end of the digits are dropped.
-fn decimal(text: &str) -> ([u8; 24], usize, i32) {
-    let (mantissa, exponent) = text.split_once('e').unwrap_or((text, "0"));
-    let mut scale: i32 = exponent.parse().unwrap_or(0);
-    let mut digits = [0; 24];
-    let mut count = 0;
-    let mut in_fraction = false;
-    for byte in mantissa.bytes() {
-        if byte == b'.' {
-            in_fraction = true;
-            continue;
-        }
-        scale -= i32::from(in_fraction);
-        if (count > 0 || byte != b'0') && count < digits.len() {
-            digits[count] = byte;
-            count += 1;
-        }
-    }
-    while count > 1 && digits[count - 1] == b'0' {
-        count -= 1;
-        scale += 1;
-    }
-    (digits, count, scale)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -562,25 +477,4 @@ mod tests {
         assert_eq!(segments, expected);
         assert_eq!(segments[1].as_ptr(), value.as_ptr());
     }
-
-    /// Number and text; the texts are Valkey 9.1.2's answers to ZSCORE.
-    #[test]
-    fn doubles_are_written_as_valkey_writes_them() {
-        for (value, expected) in DOUBLES {
-            let mut text = Vec::new();
-            format_double(*value, &mut text);
-            assert_eq!(String::from_utf8_lossy(&text), *expected, "{value:e}");
-        }
-    }
-
-    const DOUBLES: &[(f64, &str)] = &[
-        (0.0, "0"),
-        (-0.0, "-0"),
-        (3.0, "3"),
-        (3.5, "3.5"),
-        (-0.1, "-0.1"),
-        (f64::INFINITY, "inf"),
-        (f64::NEG_INFINITY, "-inf"),
-        (f64::NAN, "nan"),
-    ];
 }
