@@ -1,5 +1,21 @@
-//! Keys, values and everything that happens to them, without sockets, files or the clock.
+//! The storage engine: keys, values, time and memory, without sockets, files, runtime or clock.
+//!
+//! A [`Keyspace`](keyspace::Keyspace) is many [`Shard`](shard::Shard)s behind a lock each; commands see it through a
+//! [`Db`](db::Db), the view of one database in the shards that are locked for the command.
+//!
+//! `unsafe` is confined to these modules, each with a safe interface: [`alloc`] (the allocator's C calls), [`entry`]
+//! (one allocation per key) and [`table`] (segments of tagged pointers).
 
+pub mod alloc;
+pub mod changes;
+pub mod db;
+pub mod entry;
+pub mod error;
 pub mod hash;
+pub mod keyspace;
+pub mod shard;
+pub mod table;
 pub mod time;
 pub mod value;
+
+pub use error::Error;

@@ -1,0 +1,169 @@
+//! What a command did to the data, for everyone who wants to know.
+//!
+//! A handler says what it did with [`Db::changed`](crate::db::Db::changed); that settles what must happen under the
+//! shard's lock (watched keys, waiting clients) and collects the rest here: keyspace events, invalidated keys, effects
+//! for the command log. The dispatcher drains it, the log under the lock, the others after. What nobody listens to is
+//! not collected: then a change costs a counter.
+
+use smallvec::SmallVec;
+
+/// Who listens, as bits; read once when a command locks its shards.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Listeners(u32);
+
+impl Listeners {
+    pub const NONE: Listeners = Listeners(0);
+    /// The command log: replicas or the append-only file.
+    pub const LOG: Listeners = Listeners(1);
+    /// Keyspace notifications.
+    pub const EVENTS: Listeners = Listeners(2);
+    /// Client-side caches.
+    pub const TRACKING: Listeners = Listeners(4);
+
+    pub const fn from_bits(bits: u32) -> Listeners {
+        Listeners(bits)
+    }
+
+    pub const fn bits(self) -> u32 {
+        self.0
+    }
+
+    #[inline]
+    pub const fn contains(self, other: Listeners) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    #[must_use]
+    pub const fn with(self, other: Listeners) -> Listeners {
+        Listeners(self.0 | other.0)
+    }
+
+    #[must_use]
+    pub const fn without(self, other: Listeners) -> Listeners {
+        Listeners(self.0 & !other.0)
+    }
+}
+
+/// The class of a keyspace event: the letter that `notify-keyspace-events` selects it by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventClass {
+    Generic,
+    String,
+    List,
+    Set,
+    Hash,
+    SortedSet,
+    Stream,
+    Expired,
+    Evicted,
+    KeyMiss,
+    New,
+}
+
+impl EventClass {
+    /// The letter in `notify-keyspace-events`.
+    pub const fn letter(self) -> u8 {
+        match self {
+            EventClass::Generic => b'g',
+            EventClass::String => b'$',
+            EventClass::List => b'l',
+            EventClass::Set => b's',
+            EventClass::Hash => b'h',
+            EventClass::SortedSet => b'z',
+            EventClass::Stream => b't',
+            EventClass::Expired => b'x',
+            EventClass::Evicted => b'e',
+            EventClass::KeyMiss => b'm',
+            EventClass::New => b'n',
+        }
+    }
+}
+
+/// One thing that happened to one key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    pub class: EventClass,
+    pub name: &'static str,
+    pub database: usize,
+    pub key: Box<[u8]>,
+}
+
+/// A command for the log, as its arguments.
+pub type Effect = Vec<Box<[u8]>>;
+
+/// How a command enters the command log.
+#[derive(Debug, Default)]
+pub enum Effects {
+    /// As the client sent it, if it changed anything.
+    #[default]
+    Verbatim,
+    /// As these commands instead: what the client sent depends on time, chance or order. May be none.
+    Instead(Vec<Effect>),
+}
+
+/// A key that changed, for clients that cache or wait for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChangedKey {
+    pub database: usize,
+    pub key: Box<[u8]>,
+}
+
+/// Everything one command did.
+#[derive(Debug, Default)]
+pub struct Changes {
+    pub listeners: Listeners,
+    /// How many changes to data, in the unit of `rdb_changes_since_last_save`.
+    pub dirty: u64,
+    pub events: Vec<Event>,
+    /// Keys whose cached copies are stale.
+    pub invalidated: Vec<ChangedKey>,
+    /// Keys that clients wait for and that may serve them now.
+    pub ready: SmallVec<[ChangedKey; 1]>,
+    /// Effects that precede the command's own: deletes of keys found expired.
+    pub deletions: Vec<(usize, Effect)>,
+    pub effects: Effects,
+}
+
+impl Changes {
+    /// Ready for the next command; keeps nothing but the listeners.
+    #[inline]
+    pub fn reset(&mut self) {
+        self.dirty = 0;
+        if !self.is_quiet() {
+            self.events.clear();
+            self.invalidated.clear();
+            self.ready.clear();
+            self.deletions.clear();
+            self.effects = Effects::Verbatim;
+        }
+    }
+
+    /// Whether nothing was collected beside the counter.
+    #[inline]
+    pub fn is_quiet(&self) -> bool {
+        self.events.is_empty()
+            && self.invalidated.is_empty()
+            && self.ready.is_empty()
+            && self.deletions.is_empty()
+            && matches!(self.effects, Effects::Verbatim)
+    }
+
+    /// Logs `command` instead of what the client sent; several calls log several. Nothing when nobody listens.
+    pub fn log_instead(&mut self, command: &[&[u8]]) {
+        if !self.listeners.contains(Listeners::LOG) {
+            return;
+        }
+        let effect = command.iter().map(|&argument| argument.into()).collect();
+        match &mut self.effects {
+            Effects::Instead(effects) => effects.push(effect),
+            Effects::Verbatim => self.effects = Effects::Instead(vec![effect]),
+        }
+    }
+
+    /// Keeps the command out of the log although it changed something.
+    pub fn log_nothing(&mut self) {
+        if matches!(self.effects, Effects::Verbatim) {
+            self.effects = Effects::Instead(Vec::new());
+        }
+    }
+}

@@ -1,0 +1,740 @@
+//! One database as a command sees it: the entries of the shards that are locked for it.
+//!
+//! Commands never see an expired key: a writer that meets one deletes it, a reader passes over it and leaves a note,
+//! upon which [`Db::delete_met_expired`] does so once the handler is done. An empty collection is never stored: a
+//! [`Write`] guard deletes it when it closes. Every change passes through `entry_mut` or `put`, the one place that
+//! will hand pre-images to a running snapshot.
+
+use std::{
+    cell::{Cell, RefCell},
+    ops::{Deref, DerefMut},
+    sync::atomic::Ordering,
+};
+
+use crate::{
+    Error,
+    changes::{ChangedKey, Changes, Event, EventClass, Listeners},
+    entry::{Entry, EntryMut, EntryRef, Item, Meta},
+    keyspace::{Garbage, Key, Keyspace, Locked},
+    shard::Shard,
+    table::{Place, Table},
+    time::Timestamp,
+    value::{Collection, Settings, Text, Value},
+};
+
+/// A lookup's effect on the eviction bits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Touch {
+    Yes,
+    /// CLIENT NO-TOUCH, and commands that look without using.
+    No,
+}
+
+/// The view of one database at one time. Made once per batch of commands; locks are taken and released per command.
+pub struct Db<'a> {
+    keyspace: &'a Keyspace,
+    locked: Locked<'a>,
+    index: usize,
+    now: Timestamp,
+    touch: Touch,
+    /// What the running command did.
+    pub changes: Changes,
+    hits: Cell<u64>,
+    misses: Cell<u64>,
+    met_expired: RefCell<Vec<(usize, Box<[u8]>)>>,
+    /// The key that the last closed guard deleted since it was empty: `changed` says so.
+    emptied: Option<(usize, u64)>,
+}
+
+impl<'a> Db<'a> {
+    /// A view with nothing locked.
+    pub fn new(keyspace: &'a Keyspace, index: usize, now: Timestamp) -> Db<'a> {
+        Db {
+            keyspace,
+            locked: Locked::None,
+            index,
+            now,
+            touch: Touch::Yes,
+            changes: Changes {
+                listeners: keyspace.listeners(),
+                ..Changes::default()
+            },
+            hits: Cell::new(0),
+            misses: Cell::new(0),
+            met_expired: RefCell::default(),
+            emptied: None,
+        }
+    }
+
+    pub fn keyspace(&self) -> &'a Keyspace {
+        self.keyspace
+    }
+
+    pub fn settings(&self) -> &'a Settings {
+        &self.keyspace.settings
+    }
+
+    pub fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    pub fn set_now(&mut self, now: Timestamp) {
+        self.now = now;
+    }
+
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// Looks at another database from now on; returns which it was. The index is the caller's to check.
+    pub fn select(&mut self, index: usize) -> usize {
+        debug_assert!(index < self.keyspace.databases());
+        std::mem::replace(&mut self.index, index)
+    }
+
+    pub fn set_touch(&mut self, touch: Touch) {
+        self.touch = touch;
+    }
+
+    // Locking, for the dispatcher.
+
+    /// Locks the shard of one hash.
+    #[inline]
+    pub fn lock(&mut self, hash: u64) {
+        debug_assert!(matches!(self.locked, Locked::None));
+        let shard = self.keyspace.shard_of(hash);
+        self.locked = Locked::One(shard, self.keyspace.lock(shard));
+        self.begin();
+    }
+
+    /// Locks the shards of all these hashes.
+    pub fn lock_each(&mut self, hashes: impl Iterator<Item = u64>) {
+        debug_assert!(matches!(self.locked, Locked::None));
+        let mut shards: Vec<usize> = hashes.map(|hash| self.keyspace.shard_of(hash)).collect();
+        shards.sort_unstable();
+        shards.dedup();
+        self.locked = Locked::Many(self.keyspace.lock_many(&shards));
+        self.begin();
+    }
+
+    /// Locks every shard.
+    pub fn lock_all(&mut self) {
+        debug_assert!(matches!(self.locked, Locked::None));
+        self.locked = Locked::All(self.keyspace.lock_all());
+        self.begin();
+    }
+
+    /// Releases all locks. What the command did stays in `changes` until the next lock.
+    #[inline]
+    pub fn unlock(&mut self) {
+        self.locked = Locked::None;
+    }
+
+    /// Ready for the next command of a transaction, under the same locks.
+    #[inline]
+    pub fn begin(&mut self) {
+        self.changes.listeners = self.keyspace.listeners();
+        self.changes.reset();
+    }
+
+    pub fn is_locked(&self) -> bool {
+        !matches!(self.locked, Locked::None)
+    }
+
+    /// Whether the shard of a hash is among those locked.
+    pub fn holds(&self, hash: u64) -> bool {
+        let shard = self.keyspace.shard_of(hash);
+        match &self.locked {
+            Locked::None => false,
+            Locked::One(number, _) => *number == shard,
+            Locked::Many(shards) => shards
+                .binary_search_by_key(&shard, |(number, _)| *number)
+                .is_ok(),
+            Locked::All(_) => true,
+        }
+    }
+
+    /// Adds hits and misses to the statistics. Once per batch.
+    pub fn flush_statistics(&self) {
+        let statistics = &self.keyspace.statistics;
+        for (count, total) in [
+            (&self.hits, &statistics.hits),
+            (&self.misses, &statistics.misses),
+        ] {
+            let count = count.replace(0);
+            if count > 0 {
+                total.fetch_add(count, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Deletes the keys that a reader met expired.
+    #[inline]
+    pub fn delete_met_expired(&mut self) {
+        if self.met_expired.get_mut().is_empty() {
+            return;
+        }
+        let selected = self.index;
+        for (database, key) in std::mem::take(self.met_expired.get_mut()) {
+            self.index = database;
+            let key = Key::new(&key);
+            if let Some(place) = self.table(key.hash).find(key.hash, key.bytes)
+                && self.table(key.hash).entry(place).is_expired(self.now)
+            {
+                self.delete_expired(key, place);
+            }
+        }
+        self.index = selected;
+    }
+
+    /// The locked shard of a hash.
+    #[inline]
+    pub fn shard(&self, hash: u64) -> &Shard {
+        let number = self.keyspace.shard_of(hash);
+        match &self.locked {
+            Locked::One(locked, shard) => {
+                assert!(
+                    *locked == number,
+                    "a command touched a key that it did not declare"
+                );
+                shard
+            }
+            Locked::Many(shards) => {
+                let at = shards.binary_search_by_key(&number, |(number, _)| *number);
+                &shards[at.expect("a command touches only keys it declared")].1
+            }
+            Locked::All(shards) => &shards[number],
+            Locked::None => panic!("a command touched a key without declaring any"),
+        }
+    }
+
+    /// The locked shard of a hash, to change.
+    #[inline]
+    pub fn shard_mut(&mut self, hash: u64) -> &mut Shard {
+        let number = self.keyspace.shard_of(hash);
+        locked_shard(&mut self.locked, number)
+    }
+
+    /// Runs `work` on one shard after another: on those locked, or when none is, locking one at a time. `None` from
+    /// `work` goes on; the first `Some` ends the walk.
+    pub fn each_shard<R>(
+        &mut self,
+        from: usize,
+        mut work: impl FnMut(usize, &mut Shard) -> Option<R>,
+    ) -> Option<R> {
+        for number in from..self.keyspace.shard_count() {
+            let result = match &mut self.locked {
+                Locked::All(shards) => work(number, &mut shards[number]),
+                Locked::None => work(number, &mut self.keyspace.lock(number)),
+                Locked::One(..) | Locked::Many(_) => panic!("walks declare all shards or none"),
+            };
+            if result.is_some() {
+                return result;
+            }
+        }
+        None
+    }
+
+    // Reading.
+
+    /// The key's entry, as a use of it: counts hit or miss and notes the access.
+    #[inline]
+    pub fn get(&self, key: Key<'_>) -> Option<EntryRef<'_>> {
+        let found = self.peek(key);
+        match found {
+            Some(entry) => {
+                self.hits.set(self.hits.get() + 1);
+                if self.touch == Touch::Yes {
+                    entry.set_access(access_clock(self.now));
+                }
+            }
+            None => {
+                self.misses.set(self.misses.get() + 1);
+            }
+        }
+        found
+    }
+
+    /// The key's entry without a trace in statistics or eviction bits.
+    #[inline]
+    pub fn peek(&self, key: Key<'_>) -> Option<EntryRef<'_>> {
+        let entry = self.table(key.hash).get(key.hash, key.bytes)?;
+        if entry.is_expired(self.now) {
+            if self.keyspace.deletes_expired() {
+                self.met_expired
+                    .borrow_mut()
+                    .push((self.index, key.bytes.into()));
+            }
+            return None;
+        }
+        Some(entry)
+    }
+
+    /// The key's value if it is a collection of type `T`, as a use of it.
+    ///
+    /// # Errors
+    /// [`Error::WrongType`] if the value is of another type.
+    pub fn read<T: Collection>(&self, key: Key<'_>) -> Result<Option<&T>, Error> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(entry) => T::of(entry.value()).map(Some).ok_or(Error::WrongType),
+        }
+    }
+
+    /// The key's value if it is a string, as a use of it.
+    ///
+    /// # Errors
+    /// [`Error::WrongType`] if the value is of another type.
+    #[inline]
+    pub fn text(&self, key: Key<'_>) -> Result<Option<Text<'_>>, Error> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(entry) => Text::of(entry.value()).map(Some).ok_or(Error::WrongType),
+        }
+    }
+
+    // Changing.
+
+    /// The key's entry, to change in place.
+    pub fn entry_mut(&mut self, key: Key<'_>) -> Option<EntryMut<'_>> {
+        let place = self.live(key)?;
+        Some(self.table_mut(key.hash).entry_mut(place))
+    }
+
+    /// Opens a collection for change. Counts as a use.
+    ///
+    /// # Errors
+    /// [`Error::WrongType`] if the value is of another type.
+    pub fn write<T: Collection>(&mut self, key: Key<'_>) -> Result<Option<Write<'_, T>>, Error> {
+        let Some(place) = self.live(key) else {
+            return Ok(None);
+        };
+        let (now, index) = (self.now, self.index);
+        let entry = self.table(key.hash).entry(place);
+        if T::of(entry.value()).is_none() {
+            return Err(Error::WrongType);
+        }
+        if self.touch == Touch::Yes {
+            entry.set_access(access_clock(now));
+        }
+        let number = self.keyspace.shard_of(key.hash);
+        let Db {
+            locked,
+            emptied,
+            keyspace,
+            ..
+        } = self;
+        let table = &mut locked_shard(locked, number).tables[index];
+        Ok(Some(Write {
+            table,
+            place,
+            emptied,
+            id: (index, key.hash),
+            keyspace,
+            of: std::marker::PhantomData,
+        }))
+    }
+
+    /// Opens a collection for change, an empty one from `create` if the key does not exist.
+    ///
+    /// # Errors
+    /// [`Error::WrongType`] if the value is of another type.
+    pub fn write_or_create<T: Collection>(
+        &mut self,
+        key: Key<'_>,
+        create: impl FnOnce() -> T,
+    ) -> Result<Write<'_, T>, Error> {
+        if self.live(key).is_none() {
+            self.put(key, create().into_value(), Meta::default());
+        }
+        Ok(self
+            .write(key)?
+            .expect("the key was created above if it did not exist"))
+    }
+
+    /// Sets the key to a value of any type, with no deadline but the one given; what was there is gone.
+    pub fn put(&mut self, key: Key<'_>, value: Value, meta: Meta) {
+        let entry = Entry::new(key.bytes, value, self.stamped(meta));
+        self.put_entry(key, entry);
+    }
+
+    /// Sets the key to a string of bytes, copied once.
+    #[inline]
+    pub fn put_bytes(&mut self, key: Key<'_>, bytes: &[u8], meta: Meta) {
+        let entry = Entry::string(key.bytes, bytes, self.stamped(meta));
+        self.put_entry(key, entry);
+    }
+
+    /// Sets the key to an integer.
+    #[inline]
+    pub fn put_integer(&mut self, key: Key<'_>, number: i64, meta: Meta) {
+        let entry = Entry::integer(key.bytes, number, self.stamped(meta));
+        self.put_entry(key, entry);
+    }
+
+    /// Changes the number of a key that exists, keeping deadline and the rest.
+    pub fn set_integer(&mut self, key: Key<'_>, number: i64) {
+        let Some(place) = self.live(key) else { return };
+        let access = access_clock(self.now);
+        let table = self.table_mut(key.hash);
+        if table.entry_mut(place).set_integer(number) {
+            table.entry(place).set_access(access);
+            self.refresh_cas(key, place);
+            return;
+        }
+        let meta = Meta {
+            access,
+            ..table.entry(place).meta()
+        };
+        let entry = Entry::integer(key.bytes, number, meta);
+        drop(table.replace(place, entry));
+        self.refresh_cas(key, place);
+    }
+
+    /// Sets the bytes of a key that exists or not, keeping its deadline and the rest.
+    pub fn set_text(&mut self, key: Key<'_>, bytes: &[u8]) {
+        let meta = self.live(key).map_or(Meta::default(), |place| {
+            self.table(key.hash).entry(place).meta()
+        });
+        self.put_bytes(key, bytes, meta);
+        if let Some(place) = self.live(key) {
+            self.refresh_cas(key, place);
+        }
+    }
+
+    /// Lets `edit` change a string in place, at least `min_len` bytes long: shorter ones, and a missing key, are
+    /// extended with zeros. The key then reads as `raw`. Returns what `edit` returns.
+    ///
+    /// # Errors
+    /// [`Error::WrongType`] if the value is of another type.
+    pub fn edit_text<R>(
+        &mut self,
+        key: Key<'_>,
+        min_len: usize,
+        edit: impl FnOnce(&mut Vec<u8>) -> R,
+    ) -> Result<R, Error> {
+        let Some(place) = self.live(key) else {
+            let mut bytes = vec![0; min_len];
+            let result = edit(&mut bytes);
+            self.put(key, Value::String(bytes), Meta::default());
+            self.mark_raw(key);
+            return Ok(result);
+        };
+        let access = access_clock(self.now);
+        let table = self.table_mut(key.hash);
+        table.entry(place).set_access(access);
+        if let Some(buffer) = table.entry_mut(place).into_shared() {
+            let bytes = triomphe::Arc::make_mut(buffer);
+            if bytes.len() < min_len {
+                bytes.resize(min_len, 0);
+            }
+            let result = edit(bytes);
+            self.refresh_cas(key, place);
+            return Ok(result);
+        }
+        let entry = table.entry(place);
+        let mut bytes = match Text::of(entry.value()).ok_or(Error::WrongType)? {
+            Text::Int(number) => number.to_string().into_bytes(),
+            Text::Bytes(bytes) => bytes.to_vec(),
+            Text::Shared(_) => unreachable!("handled above"),
+        };
+        if bytes.len() < min_len {
+            bytes.resize(min_len, 0);
+        }
+        let result = edit(&mut bytes);
+        match table.entry_mut(place).inline_bytes() {
+            Some(inline) if inline.len() == bytes.len() => inline.copy_from_slice(&bytes),
+            _ => {
+                let meta = table.entry(place).meta();
+                drop(table.replace(place, Entry::from_vec(key.bytes, bytes, meta)));
+            }
+        }
+        table.entry_mut(place).mark_raw();
+        self.refresh_cas(key, place);
+        Ok(result)
+    }
+
+    /// Makes clients see the encoding `raw`.
+    pub fn mark_raw(&mut self, key: Key<'_>) {
+        if let Some(mut entry) = self.entry_mut(key) {
+            entry.mark_raw();
+        }
+    }
+
+    /// Sets or takes away the deadline of a key that exists. False if it does not.
+    pub fn set_deadline(&mut self, key: Key<'_>, deadline: Option<Timestamp>) -> bool {
+        let Some(place) = self.live(key) else {
+            return false;
+        };
+        self.table_mut(key.hash).set_deadline(place, deadline);
+        true
+    }
+
+    /// Sets memcached's part of a key that exists.
+    pub fn set_item(&mut self, key: Key<'_>, item: Option<Item>) {
+        let Some(place) = self.live(key) else { return };
+        let table = self.table_mut(key.hash);
+        if let Some(item) = item
+            && table.entry_mut(place).set_item(item)
+        {
+            return;
+        }
+        if table.entry(place).item() != item {
+            table.rebuild(place, |entry| {
+                let meta = entry.look().meta();
+                entry.with_meta(Meta { item, ..meta })
+            });
+        }
+    }
+
+    /// Deletes the key. False if it does not exist. Big values are freed elsewhere.
+    pub fn delete(&mut self, key: Key<'_>) -> bool {
+        match self.take(key) {
+            Some(entry) => {
+                self.drop_entry(entry);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Takes the key's entry out.
+    pub fn take(&mut self, key: Key<'_>) -> Option<Entry> {
+        let place = self.live(key)?;
+        Some(self.table_mut(key.hash).remove(place))
+    }
+
+    /// Drops an entry, a big value on the freeing thread.
+    pub fn drop_entry(&self, entry: Entry) {
+        if !entry.is_plain() {
+            self.keyspace.free(entry.into_value());
+        }
+    }
+
+    /// Empties databases: `None` for all. All shards must be locked. Returns how many keys there were.
+    pub fn flush(&mut self, database: Option<usize>) -> usize {
+        let Locked::All(shards) = &mut self.locked else {
+            panic!("a flush declares all shards")
+        };
+        let shard_bits = self.keyspace.shard_bits();
+        let mut keys = 0;
+        let mut flushed = Vec::new();
+        for shard in shards {
+            for (index, table) in shard.tables.iter_mut().enumerate() {
+                if database.is_none_or(|database| database == index) && !table.is_empty() {
+                    keys += table.len();
+                    flushed.push(std::mem::replace(table, Table::new(shard_bits)));
+                }
+            }
+        }
+        if !flushed.is_empty() {
+            self.keyspace.free_elsewhere(Garbage::Tables(flushed));
+        }
+        keys
+    }
+
+    /// Swaps two databases. All shards must be locked.
+    pub fn swap_databases(&mut self, one: usize, other: usize) {
+        let Locked::All(shards) = &mut self.locked else {
+            panic!("a swap declares all shards")
+        };
+        for shard in shards {
+            shard.tables.swap(one, other);
+            shard.sweep_at.swap(one, other);
+            shard.compact_at.swap(one, other);
+        }
+    }
+
+    // Telling.
+
+    /// A command changed the key: watchers, cached copies, waiting clients and listeners learn of it, and, if the
+    /// collection is empty now, of its deletion.
+    pub fn changed(&mut self, key: Key<'_>, class: EventClass, name: &'static str) {
+        self.changes.dirty += 1;
+        self.touch_key(key);
+        self.notify(key, class, name);
+        if self.emptied == Some((self.index, key.hash)) {
+            self.emptied = None;
+            self.notify(key, EventClass::Generic, "del");
+        }
+    }
+
+    /// The key is another than it was: fails transactions that watch it, invalidates cached copies, wakes waiters.
+    #[inline]
+    pub fn touch_key(&mut self, key: Key<'_>) {
+        let index = self.index;
+        let shard = self.shard(key.hash);
+        if !shard.watched.is_empty() {
+            shard.touch_watchers(index, key.bytes);
+        }
+        if !shard.waiting.is_empty() && !shard.waiting.get(index, key.bytes).is_empty() {
+            self.changes.ready.push(ChangedKey {
+                database: index,
+                key: key.bytes.into(),
+            });
+        }
+        if self.changes.listeners.contains(Listeners::TRACKING) {
+            self.changes.invalidated.push(ChangedKey {
+                database: index,
+                key: key.bytes.into(),
+            });
+        }
+    }
+
+    /// Tells those who subscribed to events, and nobody else.
+    #[inline]
+    pub fn notify(&mut self, key: Key<'_>, class: EventClass, name: &'static str) {
+        if self.changes.listeners.contains(Listeners::EVENTS) {
+            let event = Event {
+                class,
+                name,
+                database: self.index,
+                key: key.bytes.into(),
+            };
+            self.changes.events.push(event);
+        }
+    }
+
+    // Inside.
+
+    #[inline]
+    fn table(&self, hash: u64) -> &Table {
+        &self.shard(hash).tables[self.index]
+    }
+
+    #[inline]
+    fn table_mut(&mut self, hash: u64) -> &mut Table {
+        let index = self.index;
+        &mut self.shard_mut(hash).tables[index]
+    }
+
+    /// Where the key is, after deleting it if it has expired.
+    #[inline]
+    fn live(&mut self, key: Key<'_>) -> Option<Place> {
+        let table = self.table(key.hash);
+        let place = table.find(key.hash, key.bytes)?;
+        if !table.entry(place).is_expired(self.now) {
+            return Some(place);
+        }
+        if self.keyspace.deletes_expired() {
+            self.delete_expired(key, place);
+        }
+        None
+    }
+
+    #[cold]
+    fn delete_expired(&mut self, key: Key<'_>, place: Place) {
+        let entry = self.table_mut(key.hash).remove(place);
+        self.drop_entry(entry);
+        self.keyspace
+            .statistics
+            .expired
+            .fetch_add(1, Ordering::Relaxed);
+        self.touch_key(key);
+        self.notify(key, EventClass::Expired, "expired");
+        if self.changes.listeners.contains(Listeners::LOG) {
+            let deletion: Vec<Box<[u8]>> = vec![b"DEL".as_slice().into(), key.bytes.into()];
+            self.changes.deletions.push((self.index, deletion));
+        }
+    }
+
+    #[inline]
+    fn put_entry(&mut self, key: Key<'_>, entry: Entry) {
+        let table = self.table_mut(key.hash);
+        match table.find(key.hash, key.bytes) {
+            Some(place) => {
+                let old = table.replace(place, entry);
+                self.drop_entry(old);
+            }
+            None => {
+                table.insert(key.hash, entry);
+                self.notify(key, EventClass::New, "new");
+            }
+        }
+    }
+
+    #[inline]
+    fn stamped(&self, meta: Meta) -> Meta {
+        Meta {
+            access: access_clock(self.now),
+            ..meta
+        }
+    }
+
+    /// A write changes the CAS of an item that was asked for it.
+    #[inline]
+    fn refresh_cas(&mut self, key: Key<'_>, place: Place) {
+        let keyspace = self.keyspace;
+        let mut entry = self.table_mut(key.hash).entry_mut(place);
+        if let Some(item) = entry.look().item() {
+            entry.set_item(Item {
+                cas: keyspace.next_cas(),
+                ..item
+            });
+        }
+    }
+}
+
+/// A collection open for change. Closing it deletes the key if nothing is left.
+pub struct Write<'d, T: Collection> {
+    table: &'d mut Table,
+    place: Place,
+    emptied: &'d mut Option<(usize, u64)>,
+    id: (usize, u64),
+    keyspace: &'d Keyspace,
+    of: std::marker::PhantomData<T>,
+}
+
+impl<T: Collection> Deref for Write<'_, T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        T::of(self.table.entry(self.place).value())
+            .expect("the type was checked when the guard was opened")
+    }
+}
+
+impl<T: Collection> DerefMut for Write<'_, T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut T {
+        T::of_mut(self.table.entry_mut(self.place))
+            .expect("the type was checked when the guard was opened")
+    }
+}
+
+impl<T: Collection> Drop for Write<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.is_gone() {
+            let entry = self.table.remove(self.place);
+            self.keyspace.free(entry.into_value());
+            *self.emptied = Some(self.id);
+        }
+    }
+}
+
+/// The eviction bits of an entry used at `now`: seconds, modulo 2^16, for the recency policies.
+#[inline]
+pub fn access_clock(now: Timestamp) -> u16 {
+    now.seconds() as u16
+}
+
+#[inline]
+fn locked_shard<'s>(locked: &'s mut Locked<'_>, number: usize) -> &'s mut Shard {
+    match locked {
+        Locked::One(one, shard) => {
+            assert!(
+                *one == number,
+                "a command touched a key that it did not declare"
+            );
+            shard
+        }
+        Locked::Many(shards) => {
+            let at = shards.binary_search_by_key(&number, |(number, _)| *number);
+            &mut shards[at.expect("a command touches only keys it declared")].1
+        }
+        Locked::All(shards) => &mut shards[number],
+        Locked::None => panic!("a command touched a key without declaring any"),
+    }
+}

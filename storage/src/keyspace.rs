@@ -1,0 +1,223 @@
+//! All shards and how they are locked.
+//!
+//! A key's hash picks its shard by its top bits. Locks are taken in ascending order, each once, and by the
+//! dispatcher or maintenance only, so that no two threads can wait for each other.
+
+use std::sync::{
+    atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering},
+    mpsc::Sender,
+};
+
+use crossbeam::utils::CachePadded;
+use parking_lot::{Mutex, MutexGuard};
+
+use crate::{
+    changes::Listeners,
+    hash,
+    shard::Shard,
+    value::{Settings, Value},
+};
+
+/// A key with its hash, computed once.
+#[derive(Clone, Copy, Debug)]
+pub struct Key<'a> {
+    pub bytes: &'a [u8],
+    pub hash: u64,
+}
+
+impl<'a> Key<'a> {
+    #[inline]
+    pub fn new(bytes: &'a [u8]) -> Key<'a> {
+        Key {
+            bytes,
+            hash: hash::hash(bytes),
+        }
+    }
+}
+
+/// What happened to keys since the start, for INFO.
+#[derive(Debug, Default)]
+pub struct Statistics {
+    pub hits: AtomicU64,
+    pub misses: AtomicU64,
+    pub expired: AtomicU64,
+    pub evicted: AtomicU64,
+    pub freed: AtomicU64,
+    /// Values on their way to the freeing thread.
+    pub freeing: AtomicUsize,
+    /// Changes to data since the last save.
+    pub dirty: AtomicU64,
+}
+
+/// Every key of every database.
+pub struct Keyspace {
+    shards: Box<[CachePadded<Mutex<Shard>>]>,
+    shard_bits: u32,
+    databases: usize,
+    listeners: AtomicU32,
+    next_cas: AtomicU64,
+    /// Whether expired keys are deleted when met; a replica only hides them and waits for its primary.
+    delete_expired: AtomicBool,
+    flush_at: AtomicI64,
+    pub statistics: Statistics,
+    pub settings: Settings,
+    freer: Option<Mutex<Sender<Garbage>>>,
+}
+
+/// Something big that is dropped elsewhere.
+pub enum Garbage {
+    Value(Value),
+    Tables(Vec<crate::table::Table>),
+}
+
+/// The shards that are locked, by number.
+pub(crate) enum Locked<'a> {
+    None,
+    One(usize, MutexGuard<'a, Shard>),
+    /// In ascending order.
+    Many(Vec<(usize, MutexGuard<'a, Shard>)>),
+    All(Vec<MutexGuard<'a, Shard>>),
+}
+
+impl Keyspace {
+    /// A keyspace of at least `shards` shards (rounded up to a power of two) and `databases` databases. Big values
+    /// and flushed tables go to `freer`, or are dropped on the spot without one.
+    pub fn new(shards: usize, databases: usize, freer: Option<Sender<Garbage>>) -> Keyspace {
+        let count = shards.max(1).next_power_of_two();
+        let shard_bits = count.trailing_zeros();
+        Keyspace {
+            shards: (0..count)
+                .map(|_| CachePadded::new(Mutex::new(Shard::new(databases, shard_bits))))
+                .collect(),
+            shard_bits,
+            databases,
+            listeners: AtomicU32::new(0),
+            next_cas: AtomicU64::new(1),
+            delete_expired: AtomicBool::new(true),
+            flush_at: AtomicI64::new(0),
+            statistics: Statistics::default(),
+            settings: Settings::default(),
+            freer: freer.map(Mutex::new),
+        }
+    }
+
+    pub fn shard_count(&self) -> usize {
+        self.shards.len()
+    }
+
+    pub fn databases(&self) -> usize {
+        self.databases
+    }
+
+    pub(crate) fn shard_bits(&self) -> u32 {
+        self.shard_bits
+    }
+
+    /// The shard that a hash falls in.
+    #[inline]
+    pub fn shard_of(&self, hash: u64) -> usize {
+        // Two shifts, since a shift by 64 (one shard) would be one too far.
+        (hash >> 1 >> (63 - self.shard_bits)) as usize
+    }
+
+    /// Locks one shard, for maintenance. The caller holds no other.
+    #[inline]
+    pub fn lock(&self, shard: usize) -> MutexGuard<'_, Shard> {
+        self.shards[shard].lock()
+    }
+
+    /// Locks `shards`, which are in ascending order without repeats.
+    pub(crate) fn lock_many(&self, shards: &[usize]) -> Vec<(usize, MutexGuard<'_, Shard>)> {
+        debug_assert!(shards.is_sorted_by(|a, b| a < b));
+        shards
+            .iter()
+            .map(|&shard| (shard, self.shards[shard].lock()))
+            .collect()
+    }
+
+    pub(crate) fn lock_all(&self) -> Vec<MutexGuard<'_, Shard>> {
+        self.shards.iter().map(|shard| shard.lock()).collect()
+    }
+
+    /// Brings the key's bucket towards the cache. Does nothing if the shard is busy.
+    #[inline]
+    pub fn prefetch(&self, database: usize, hash: u64) {
+        if let Some(shard) = self.shards[self.shard_of(hash)].try_lock() {
+            shard.tables[database].prefetch(hash);
+        }
+    }
+
+    /// Brings the key's entry towards the cache; [`Keyspace::prefetch`] went before. Does nothing if the shard is busy.
+    #[inline]
+    pub fn prefetch_entry(&self, database: usize, hash: u64) {
+        if let Some(shard) = self.shards[self.shard_of(hash)].try_lock() {
+            shard.tables[database].prefetch_entry(hash);
+        }
+    }
+
+    #[inline]
+    pub fn listeners(&self) -> Listeners {
+        // Relaxed: a listener that joins takes all locks before it relies on being told.
+        Listeners::from_bits(self.listeners.load(Ordering::Relaxed))
+    }
+
+    pub fn add_listener(&self, listener: Listeners) {
+        self.listeners.fetch_or(listener.bits(), Ordering::Relaxed);
+    }
+
+    pub fn remove_listener(&self, listener: Listeners) {
+        self.listeners
+            .fetch_and(!listener.bits(), Ordering::Relaxed);
+    }
+
+    /// A CAS value that no item has had.
+    pub fn next_cas(&self) -> u64 {
+        self.next_cas.fetch_add(1, Ordering::Relaxed)
+    }
+
+    #[inline]
+    pub fn deletes_expired(&self) -> bool {
+        self.delete_expired.load(Ordering::Relaxed)
+    }
+
+    pub fn set_deletes_expired(&self, deletes: bool) {
+        self.delete_expired.store(deletes, Ordering::Relaxed);
+    }
+
+    /// When memcached's delayed `flush_all` is due, in milliseconds since the epoch; 0 for never.
+    pub fn flush_at(&self) -> i64 {
+        self.flush_at.load(Ordering::Relaxed)
+    }
+
+    pub fn set_flush_at(&self, at_ms: i64) {
+        self.flush_at.store(at_ms, Ordering::Relaxed);
+    }
+
+    /// Drops a value here if that is quick, else on the freeing thread.
+    pub fn free(&self, value: Value) {
+        if value.free_effort() > FREE_HERE {
+            self.free_elsewhere(Garbage::Value(value));
+        }
+    }
+
+    /// Hands something big to the freeing thread.
+    pub fn free_elsewhere(&self, garbage: Garbage) {
+        if let Some(freer) = &self.freer {
+            self.statistics.freeing.fetch_add(1, Ordering::Relaxed);
+            // A failed send returns the garbage, which is then dropped here: the thread is gone at shutdown only.
+            if freer.lock().send(garbage).is_err() {
+                self.statistics.freeing.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Keys of one database, each shard counted at its own moment. O(shards).
+    pub fn len(&self, database: usize) -> usize {
+        (0..self.shard_count())
+            .map(|shard| self.lock(shard).tables[database].len())
+            .sum()
+    }
+}
+
+/// Allocations that a worker may free on the spot; more go to the freeing thread.
+const FREE_HERE: usize = 64;
