@@ -419,7 +419,7 @@ fn hash_encodings_change_when_clients_of_valkey_see_them_change() {
     assert_eq!(set(&mut Hash::new(), &[b'x'; 65], b"v"), HashTable);
 
     let mut hash = Hash::new();
-    hash.prepare(512, &limits);
+    hash.prepare(512, 4096, &limits);
     assert_eq!(hash.encoding(), ListPack);
     assert!(!hash.set_deadline(b"absent", Timestamp(5), START));
     assert_eq!(hash.encoding(), ListPack);
@@ -432,7 +432,7 @@ fn hash_encodings_change_when_clients_of_valkey_see_them_change() {
         "deadlines need a table, and it stays one"
     );
     let mut hash = Hash::new();
-    hash.prepare(513, &limits);
+    hash.prepare(513, 4096, &limits);
     assert_eq!(hash.encoding(), HashTable);
 }
 
@@ -479,6 +479,8 @@ fn small_collections_take_one_word_and_one_block() {
         (8, 8)
     );
     let mut hash = Hash::new();
+    hash.prepare(5, 5 * 34, &hash::Limits::default());
+    assert_eq!(hash.memory_bytes(), 192);
     for field in 0..5 {
         let field = format!("f{field}");
         hash.set(

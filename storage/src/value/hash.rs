@@ -24,6 +24,9 @@ const DRAWS: usize = 64;
 /// A sample of at least one in so many fields is taken in one walk, a smaller one by drawing.
 const WALK_RATIO: usize = 3;
 
+/// Room for more bytes than this is not taken in advance: the fields may be there already, or make a table of it.
+const RESERVE_MAX: usize = 1024;
+
 /// See the module's description.
 #[derive(Clone)]
 pub struct Hash {
@@ -95,10 +98,15 @@ impl Hash {
         }
     }
 
-    /// Makes ready for setting `fields` fields at once: becomes a table if alone these are more than a listpack may have.
-    pub fn prepare(&mut self, fields: usize, limits: &Limits) {
+    /// Makes ready for setting `fields` fields at once, with `text_bytes` of fields and values in all: becomes a table if
+    /// alone these are more than a listpack may have, or takes room for them in one step.
+    pub fn prepare(&mut self, fields: usize, text_bytes: usize, limits: &Limits) {
         if fields > limits.max_listpack_entries {
             self.make_table();
+        } else if let ViewMut::Packed(packed) = self.view_mut()
+            && text_bytes <= RESERVE_MAX
+        {
+            packed.reserve(fields * 2, text_bytes);
         }
     }
 

@@ -225,6 +225,11 @@ impl ArenaTable {
                 .map(|(_, offset)| (segment.hash_at(offset) >> SHIFT, offset))
                 .filter(|&(order, _)| order >= position)
                 .collect();
+            if left < entries.len() {
+                // Of more than can be visited only the first, and those that cannot be told apart from them, matter.
+                let first_left_out = entries.select_nth_unstable(left).1.0;
+                entries.retain(|&(order, _)| order <= first_left_out);
+            }
             entries.sort_unstable();
             let mut last = None;
             for (order, offset) in entries {

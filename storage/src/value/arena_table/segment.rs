@@ -176,13 +176,15 @@ impl Segment {
     #[inline]
     pub(super) fn find(&self, key: &Key<'_>) -> Option<Place> {
         let tag = tag_of(key.hash);
+        // Read here, the arena's address comes from memory together with the bucket and not after it.
+        let arena = self.arena.as_slice();
         let mut bucket = self.home(key.hash);
         for _ in 0..self.buckets.len() {
             let candidates = &self.buckets[bucket];
             let mut mask = candidates.matches(tag);
             while mask != 0 {
                 let slot = mask.trailing_zeros() as usize;
-                if self.is_at(candidates.offset(slot), key) {
+                if self.is_at(arena, candidates.offset(slot), key) {
                     return Some(Place { bucket, slot });
                 }
                 mask &= mask - 1;
@@ -408,7 +410,7 @@ impl Segment {
     }
 
     #[inline]
-    fn is_at(&self, offset: usize, key: &Key<'_>) -> bool {
+    fn is_at(&self, arena: &[u8], offset: usize, key: &Key<'_>) -> bool {
         match key.field {
             Element::Text(text) if text.len() > INLINE_MAX => {
                 self.arena[offset] == LARGE && {
@@ -416,7 +418,7 @@ impl Segment {
                     large.header.header == key.hash && large.slice == *text
                 }
             }
-            _ => key.encoded.begins(&self.arena[offset..]),
+            _ => key.encoded.begins(&arena[offset..]),
         }
     }
 
