@@ -4,12 +4,12 @@
 //! 21 tags of a byte (0: free) · overflow count · 21 offsets of two bytes
 //! ```
 
-use super::segment::ARENA_MAX;
-
 /// Slots of a bucket.
 pub(super) const SLOTS: usize = 21;
+/// Bits of an offset.
+pub(super) const OFFSET_BITS: u32 = 16;
 
-const _: () = assert!(SLOTS + 1 + SLOTS * 2 == 64 && ARENA_MAX <= u16::MAX as usize + 1);
+const _: () = assert!(SLOTS + 1 + SLOTS * 2 == 64);
 
 #[derive(Clone, Copy)]
 #[repr(C, align(8))]
@@ -82,7 +82,7 @@ impl Bucket {
     }
 
     pub(super) fn set_offset(&mut self, slot: usize, offset: usize) {
-        let offset = u16::try_from(offset).expect("arenas are bounded by ARENA_MAX");
+        let offset = u16::try_from(offset).expect("offsets have OFFSET_BITS");
         self.0[OFFSETS + slot * 2..][..2].copy_from_slice(&offset.to_le_bytes());
     }
 }

@@ -6,7 +6,7 @@ use crate::{
 };
 
 /// Text longer than this is kept out of line.
-pub(super) const INLINE_MAX: usize = 1024;
+pub(super) const INLINE_MAX: usize = 512;
 /// Code of out-of-line text; a two-byte index follows.
 pub(super) const LARGE: u8 = FREE_FIRST;
 pub(super) const LARGE_LEN: usize = 3;

@@ -2,16 +2,17 @@
 //!
 //! A [segment](segment) has a few hundred slots of three bytes, an 8-bit tag and a 16-bit offset, and an arena with the
 //! elements packed one after another, so an element costs little more than its text: about 5 bytes for its slot, one or
-//! two for its length, and what is free at the arena's end. A [directory](directory) finds the segment by the hash's top
+//! two for its length, and what is free in the arena's last block. A [directory](directory) finds the segment by the hash's top
 //! bits. A full segment splits in two, sparse neighbours join, holes that deletions leave are closed once they make up
 //! half of an arena: every step is bounded by the size of a segment, and nothing ever rehashes as a whole.
 //!
 //! Segments and directories are counted by references and copied when written while shared: cloning a table is O(1), a
 //! first write after it copies the root, one chunk of the directory and one segment, and the clone never changes.
 //!
-//! Small tables make do with a single segment of 21 or 76 slots. Pairs may carry a deadline, at no cost to those that do
+//! Small tables make do with a single segment for 21 or 75 entries. Pairs may carry a deadline, at no cost to those that do
 //! not: it is stored inside the entry, and segments, chunks and the table know the earliest of theirs.
 
+mod arena;
 mod bucket;
 mod directory;
 mod entry;

@@ -12,9 +12,10 @@ use std::ops::{Deref, DerefMut};
 use triomphe::ThinArc;
 
 use super::{
+    arena::{ARENA_MAX, Arena},
     bucket::{Bucket, Place, SLOTS, Slots, tag_of},
     entry::{
-        ENTRY_MAX, EncodedDeadline, Entry, INLINE_MAX, Key, LARGE, LARGE_LEN, NEVER, Shape, Tail,
+        EncodedDeadline, Entry, INLINE_MAX, Key, LARGE, LARGE_LEN, NEVER, Shape, Tail,
         decode_deadline, stored_len,
     },
 };
@@ -26,13 +27,8 @@ use crate::{
     },
 };
 
-/// The most bytes of an arena: what bounds the time of a split, and within reach of a two-byte offset.
-pub(super) const ARENA_MAX: usize = 32 * 1024;
 /// Holes below this are not worth closing.
 const HOLES_MIN: usize = 128;
-
-// Room for several of the largest entries, so that a split makes progress.
-const _: () = assert!(ARENA_MAX >= 8 * ENTRY_MAX);
 
 /// The segment has to be split or enlarged before it can take this.
 #[derive(Debug)]
@@ -49,12 +45,14 @@ struct LargeTexts {
 
 /// See the module's description. `B` is an array of buckets, or a slice for code that serves any number.
 pub(super) struct Segment<B: ?Sized = [Bucket]> {
-    arena: Vec<u8>,
+    arena: Arena,
     large: Option<Box<LargeTexts>>,
     /// No entry expires before this.
     pub(super) earliest: i64,
-    /// Bytes of the arena that are holes.
-    dead: u32,
+    /// Bytes of the entries.
+    live_bytes: u32,
+    /// Bytes of entries that are no more.
+    dead_bytes: u32,
     live: u16,
     expiring: u16,
     /// How many of the hash's top bits all entries share.
@@ -67,13 +65,13 @@ pub(super) type TinySegment = Segment<[Bucket; 1]>;
 pub(super) type SmallSegment = Segment<[Bucket; 4]>;
 pub(super) type FullSegment = Segment<[Bucket; FULL_BUCKETS]>;
 
-const FULL_BUCKETS: usize = 15;
+const FULL_BUCKETS: usize = 14;
 /// Entries a segment of full size takes.
 pub(super) const FULL_LIVE_MAX: usize = live_max(FULL_BUCKETS);
 
 // With the reference count before it a full segment's fixed part fills a size class, and buckets fill cache lines.
 const _: () = assert!(size_of::<FullSegment>() + size_of::<usize>() == 1024);
-const _: () = assert!(size_of::<TinySegment>() + size_of::<usize>() == 128);
+const _: () = assert!(size_of::<TinySegment>() + size_of::<usize>() == 192);
 
 const fn live_max(buckets: usize) -> usize {
     let slots = buckets * SLOTS;
@@ -87,10 +85,11 @@ const fn live_max(buckets: usize) -> usize {
 impl<const N: usize> Segment<[Bucket; N]> {
     pub(super) fn new(shape: Shape, depth: u8) -> Self {
         Segment {
-            arena: Vec::new(),
+            arena: Arena::default(),
             large: None,
             earliest: NEVER,
-            dead: 0,
+            live_bytes: 0,
+            dead_bytes: 0,
             live: 0,
             expiring: 0,
             depth,
@@ -102,10 +101,11 @@ impl<const N: usize> Segment<[Bucket; N]> {
     /// A segment with all that `sources` hold, which must be within its bounds.
     pub(super) fn gathered(sources: &[&Segment], depth: u8) -> Self {
         let mut segment = Self::new(sources[0].shape, depth);
-        segment.reserve(sources.iter().map(|source| source.live_bytes()).sum());
+        let total: usize = sources.iter().map(|source| source.live_bytes()).sum();
         for source in sources {
             for (_, offset) in source.slots() {
-                segment.take_from(source, offset, source.hash_at(offset));
+                let left = total - segment.live_bytes();
+                segment.take_from(source, offset, source.hash_at(offset), left);
             }
         }
         segment
@@ -120,17 +120,16 @@ impl FullSegment {
             .slots()
             .map(|(_, offset)| (self.hash_at(offset), offset))
             .collect();
-        let bytes_where = |side: u64| {
-            let chosen = entries.iter().filter(|(hash, _)| (hash >> bit) & 1 == side);
-            chosen
-                .map(|&(_, offset)| self.extent(offset).end - offset)
-                .sum()
-        };
         let half = |side: u64| {
             let mut half = Self::new(self.shape, self.depth + 1);
-            half.reserve(bytes_where(side));
-            for &(hash, offset) in entries.iter().filter(|(hash, _)| (hash >> bit) & 1 == side) {
-                half.take_from(self, offset, hash);
+            let chosen = entries.iter().filter(|(hash, _)| (hash >> bit) & 1 == side);
+            let total: usize = chosen
+                .clone()
+                .map(|&(_, offset)| self.extent(offset).end - offset)
+                .sum();
+            for &(hash, offset) in chosen {
+                let left = total - half.live_bytes();
+                half.take_from(self, offset, hash, left);
             }
             half
         };
@@ -158,7 +157,7 @@ impl Segment {
 
     /// Bytes of the entries in the arena.
     pub(super) fn live_bytes(&self) -> usize {
-        self.arena.len() - self.dead as usize
+        self.live_bytes as usize
     }
 
     /// Bytes on the heap, out-of-line text included.
@@ -170,21 +169,19 @@ impl Segment {
                 + allocation_size(large.texts.capacity() * size_of::<Option<Large>>())
                 + large.bytes
         });
-        fixed + allocation_size(self.arena.capacity()) + large
+        fixed + self.arena.memory_bytes() + large
     }
 
     #[inline]
     pub(super) fn find(&self, key: &Key<'_>) -> Option<Place> {
         let tag = tag_of(key.hash);
-        // Read here, the arena's address comes from memory together with the bucket and not after it.
-        let arena = self.arena.as_slice();
         let mut bucket = self.home(key.hash);
         for _ in 0..self.buckets.len() {
             let candidates = &self.buckets[bucket];
             let mut mask = candidates.matches(tag);
             while mask != 0 {
                 let slot = mask.trailing_zeros() as usize;
-                if self.is_at(arena, candidates.offset(slot), key) {
+                if self.is_at(candidates.offset(slot), key) {
                     return Some(Place { bucket, slot });
                 }
                 mask &= mask - 1;
@@ -247,7 +244,7 @@ impl Segment {
     }
 
     pub(super) fn hash_at(&self, offset: usize) -> u64 {
-        if self.arena[offset] == LARGE {
+        if self.arena.at(offset)[0] == LARGE {
             self.large_at(offset).header.header
         } else {
             self.element_at(offset).0.hash()
@@ -270,11 +267,12 @@ impl Segment {
         let value = (self.shape == Shape::Pairs).then(|| Tail::new(value, deadline));
         let size = stored_len(key.field, &key.encoded) + value.as_ref().map_or(0, Tail::len);
         self.make_space(size)?;
-        let offset = self.arena.len();
+        let offset = self.arena.end();
         self.append(key.field, &key.encoded, key.hash);
         if let Some(value) = &value {
             self.append_tail(value);
         }
+        self.live_bytes += size as u32;
         self.occupy(key.hash, offset);
         self.note_deadline(deadline);
         Ok(())
@@ -297,26 +295,28 @@ impl Segment {
         let offset = self.buckets[place.bucket].offset(place.slot);
         let extent = self.extent(offset);
         let was = self.deadline_at(extent.deadline).0;
-        if self.arena[extent.value] == LARGE
+        if self.arena.at(extent.value)[0] == LARGE
             || tail.is_large()
             || extent.end - extent.deadline != tail.len()
         {
             let field_len = extent.deadline - offset;
-            self.make_space(field_len + tail.len())?;
+            let size = field_len + tail.len();
+            self.make_space(size)?;
             // Making space may have moved the entry.
             let offset = self.buckets[place.bucket].offset(place.slot);
             let extent = self.extent(offset);
             self.release_large(extent.value);
-            let moved = self.arena.len();
-            self.arena.extend_from_within(offset..extent.deadline);
+            let moved = self.arena.end();
+            self.arena.append_copy(offset, extent.deadline);
             self.append_tail(&tail);
-            self.dead += (extent.end - offset) as u32;
             self.buckets[place.bucket].set_offset(place.slot, moved);
+            self.bury(extent.end - offset);
+            self.live_bytes += size as u32;
         } else {
-            let mut at = extent.deadline;
+            let mut to = self.arena.at_mut(extent.deadline);
             for part in tail.parts() {
-                self.arena[at..at + part.len()].copy_from_slice(part);
-                at += part.len();
+                to[..part.len()].copy_from_slice(part);
+                to = &mut to[part.len()..];
             }
         }
         self.forget_deadline(was);
@@ -335,17 +335,21 @@ impl Segment {
         let was = self.deadline_at(extent.deadline).0;
         let encoded = EncodedDeadline::new(deadline);
         if encoded.bytes().len() == extent.value - extent.deadline {
-            self.arena[extent.deadline..extent.value].copy_from_slice(encoded.bytes());
+            let len = encoded.bytes().len();
+            self.arena.at_mut(extent.deadline)[..len].copy_from_slice(encoded.bytes());
         } else {
-            self.make_space(extent.end - offset + encoded.bytes().len())?;
+            let size =
+                extent.end - offset + encoded.bytes().len() - (extent.value - extent.deadline);
+            self.make_space(size)?;
             let offset = self.buckets[place.bucket].offset(place.slot);
             let extent = self.extent(offset);
-            let moved = self.arena.len();
-            self.arena.extend_from_within(offset..extent.deadline);
-            self.arena.extend_from_slice(encoded.bytes());
-            self.arena.extend_from_within(extent.value..extent.end);
-            self.dead += (extent.end - offset) as u32;
+            let moved = self.arena.end();
+            self.arena.append_copy(offset, extent.deadline);
+            self.arena.append(encoded.bytes());
+            self.arena.append_copy(extent.value, extent.end);
             self.buckets[place.bucket].set_offset(place.slot, moved);
+            self.bury(extent.end - offset);
+            self.live_bytes += size as u32;
         }
         self.forget_deadline(was);
         self.note_deadline(deadline);
@@ -410,32 +414,32 @@ impl Segment {
     }
 
     #[inline]
-    fn is_at(&self, arena: &[u8], offset: usize, key: &Key<'_>) -> bool {
+    fn is_at(&self, offset: usize, key: &Key<'_>) -> bool {
         match key.field {
             Element::Text(text) if text.len() > INLINE_MAX => {
-                self.arena[offset] == LARGE && {
+                self.arena.at(offset)[0] == LARGE && {
                     let large = self.large_at(offset);
                     large.header.header == key.hash && large.slice == *text
                 }
             }
-            _ => key.encoded.begins(&arena[offset..]),
+            _ => key.encoded.begins(self.arena.at(offset)),
         }
     }
 
     /// The element in the arena at `offset`, and how many bytes of the arena it takes.
     #[inline]
     fn element_at(&self, offset: usize) -> (Element<'_>, usize) {
-        if self.arena[offset] == LARGE {
+        if self.arena.at(offset)[0] == LARGE {
             (Element::Text(&self.large_at(offset).slice), LARGE_LEN)
         } else {
-            Element::decode(&self.arena[offset..])
+            Element::decode(self.arena.at(offset))
         }
     }
 
     /// The deadline in the arena at `offset`, if it is one, and how many bytes of the arena it takes.
     #[inline]
     fn deadline_at(&self, offset: usize) -> (i64, usize) {
-        decode_deadline(&self.arena[offset..])
+        decode_deadline(self.arena.at(offset))
     }
 
     fn extent(&self, offset: usize) -> Extent {
@@ -456,10 +460,10 @@ impl Segment {
     }
 
     fn stored_len_at(&self, offset: usize) -> usize {
-        if self.arena[offset] == LARGE {
+        if self.arena.at(offset)[0] == LARGE {
             LARGE_LEN
         } else {
-            encoded_len(&self.arena[offset..])
+            encoded_len(self.arena.at(offset))
         }
     }
 
@@ -467,10 +471,7 @@ impl Segment {
         &self,
         offset: usize,
     ) -> &triomphe::HeaderSlice<triomphe::HeaderWithLength<u64>, [u8]> {
-        let index = usize::from(u16::from_le_bytes([
-            self.arena[offset + 1],
-            self.arena[offset + 2],
-        ]));
+        let index = large_index(self.arena.at(offset));
         let texts = &self
             .large
             .as_ref()
@@ -481,64 +482,66 @@ impl Segment {
             .expect("an index in the arena has its text")
     }
 
-    /// Makes sure that `size` more bytes fit the arena.
+    /// Makes sure that an entry of `size` bytes can be appended.
     fn make_space(&mut self, size: usize) -> Result<(), Full> {
         if self.live_bytes() + size > ARENA_MAX {
             return Err(Full);
         }
-        let needed = self.arena.len() + size;
-        if needed > ARENA_MAX
-            || (needed > self.arena.capacity() && self.dead as usize * 8 > self.arena.len())
-        {
-            self.compact(size);
-        } else {
-            self.reserve(size);
+        if !self.arena.has_room(size) {
+            if self.dead_bytes * 7 > self.live_bytes || !self.arena.can_reserve(size) {
+                self.compact(size);
+            }
+            self.arena.reserve(size, size);
         }
         Ok(())
     }
 
-    fn reserve(&mut self, size: usize) {
-        let needed = self.arena.len() + size;
-        if needed > self.arena.capacity() {
-            self.arena
-                .reserve_exact(allocation_size(needed) - self.arena.len());
-        }
+    /// Counts bytes of an entry that is no more.
+    fn bury(&mut self, bytes: usize) {
+        self.live_bytes -= bytes as u32;
+        self.dead_bytes += bytes as u32;
     }
 
-    /// Closes the holes once they make up half of the arena.
+    /// Closes the holes once they take more than the entries.
     fn close_holes(&mut self) {
-        let dead = self.dead as usize;
-        if dead == self.arena.len() || (dead >= HOLES_MIN && dead * 2 > self.arena.len()) {
+        let worth_it = self.dead_bytes as usize >= HOLES_MIN && self.dead_bytes > self.live_bytes;
+        if worth_it || (self.live == 0 && self.dead_bytes > 0) {
             self.compact(0);
         }
     }
 
     /// Moves the entries to a new arena without holes, with room for `extra` bytes. Slots stay where they are.
     fn compact(&mut self, extra: usize) {
-        let mut arena = Vec::with_capacity(allocation_size(self.live_bytes() + extra));
+        let mut arena = Arena::default();
+        let mut left = self.live_bytes() + extra;
         for bucket in 0..self.buckets.len() {
             let mut used = self.buckets[bucket].used();
             while used != 0 {
                 let slot = used.trailing_zeros() as usize;
                 used &= used - 1;
                 let offset = self.buckets[bucket].offset(slot);
-                self.buckets[bucket].set_offset(slot, arena.len());
-                arena.extend_from_slice(&self.arena[offset..self.extent(offset).end]);
+                let size = self.extent(offset).end - offset;
+                arena.reserve(size, left);
+                left -= size;
+                self.buckets[bucket].set_offset(slot, arena.end());
+                arena.append(&self.arena.at(offset)[..size]);
             }
         }
         self.arena = arena;
-        self.dead = 0;
+        self.dead_bytes = 0;
     }
 
-    /// Copies an entry of another segment; large text is shared.
-    fn take_from(&mut self, source: &Segment, offset: usize, hash: u64) {
+    /// Copies an entry of another segment, the next of `expected` bytes; large text is shared.
+    fn take_from(&mut self, source: &Segment, offset: usize, hash: u64, expected: usize) {
         let extent = source.extent(offset);
-        self.reserve(extent.end - offset);
-        let moved = self.arena.len();
+        let size = extent.end - offset;
+        self.arena.reserve(size, expected);
+        self.live_bytes += size as u32;
+        let moved = self.arena.end();
         self.take_element(source, offset, extent.deadline);
         if self.shape == Shape::Pairs {
             self.arena
-                .extend_from_slice(&source.arena[extent.deadline..extent.value]);
+                .append(&source.arena.at(extent.deadline)[..extent.value - extent.deadline]);
             self.take_element(source, extent.value, extent.end);
             self.note_deadline(source.deadline_at(extent.deadline).0);
         }
@@ -546,11 +549,8 @@ impl Segment {
     }
 
     fn take_element(&mut self, source: &Segment, start: usize, end: usize) {
-        if source.arena[start] == LARGE {
-            let index = usize::from(u16::from_le_bytes([
-                source.arena[start + 1],
-                source.arena[start + 2],
-            ]));
+        if source.arena.at(start)[0] == LARGE {
+            let index = large_index(source.arena.at(start));
             let texts = &source
                 .large
                 .as_ref()
@@ -562,7 +562,7 @@ impl Segment {
                     .expect("an index in the arena has its text"),
             );
         } else {
-            self.arena.extend_from_slice(&source.arena[start..end]);
+            self.arena.append(&source.arena.at(start)[..end - start]);
         }
     }
 
@@ -572,14 +572,14 @@ impl Segment {
                 self.append_large(ThinArc::from_header_and_slice(hash, text));
             }
             _ => {
-                self.arena.extend_from_slice(encoded.head());
-                self.arena.extend_from_slice(encoded.tail());
+                self.arena.append(encoded.head());
+                self.arena.append(encoded.tail());
             }
         }
     }
 
     fn append_tail(&mut self, tail: &Tail<'_>) {
-        self.arena.extend_from_slice(tail.deadline.bytes());
+        self.arena.append(tail.deadline.bytes());
         // Values are never looked for by hash.
         self.append(tail.value, &tail.encoded, 0);
     }
@@ -597,19 +597,16 @@ impl Segment {
         }
         large.texts[index] = Some(text);
         let index = u16::try_from(index).expect("two texts per slot at most");
-        self.arena.push(LARGE);
-        self.arena.extend_from_slice(&index.to_le_bytes());
+        let [low, high] = index.to_le_bytes();
+        self.arena.append(&[LARGE, low, high]);
     }
 
     /// Drops the large text that the arena refers to at `offset`, if it does.
     fn release_large(&mut self, offset: usize) {
-        if self.arena.get(offset) != Some(&LARGE) {
+        if self.arena.at(offset)[0] != LARGE {
             return;
         }
-        let index = usize::from(u16::from_le_bytes([
-            self.arena[offset + 1],
-            self.arena[offset + 2],
-        ]));
+        let index = large_index(self.arena.at(offset));
         let large = self
             .large
             .as_mut()
@@ -648,7 +645,7 @@ impl Segment {
             self.release_large(extent.value);
         }
         self.release_large(offset);
-        self.dead += (extent.end - offset) as u32;
+        self.bury(extent.end - offset);
         self.live -= 1;
         self.buckets[place.bucket].free(place.slot);
         let mut passed = self.home(hash);
@@ -676,7 +673,7 @@ impl Segment {
         assert_eq!(bytes, self.live_bytes());
         assert_eq!(expiring, self.expiring());
         assert_eq!(self.slots().count(), self.len());
-        assert!(self.arena.len() <= ARENA_MAX);
+        assert!(self.live_bytes() <= ARENA_MAX);
         let texts = self
             .large
             .iter()
@@ -723,10 +720,8 @@ impl<const N: usize> DerefMut for Segment<[Bucket; N]> {
 
 impl<const N: usize> Clone for Segment<[Bucket; N]> {
     fn clone(&self) -> Self {
-        let mut arena = Vec::with_capacity(allocation_size(self.arena.len()));
-        arena.extend_from_slice(&self.arena);
         Segment {
-            arena,
+            arena: self.arena.clone(),
             large: self.large.clone(),
             buckets: self.buckets,
             ..*self
@@ -739,6 +734,11 @@ struct Extent {
     deadline: usize,
     value: usize,
     end: usize,
+}
+
+/// Where among the large texts the one is that `bytes` of an arena stand for.
+fn large_index(bytes: &[u8]) -> usize {
+    usize::from(u16::from_le_bytes([bytes[1], bytes[2]]))
 }
 
 fn large_bytes(text: &Large) -> usize {
