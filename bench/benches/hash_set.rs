@@ -15,7 +15,7 @@ use storage::{
 };
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: storage::alloc::Allocator = storage::alloc::Allocator;
 
 const LEN: u64 = 1_000_000;
 const VALUE: [u8; 32] = [b'v'; 32];

@@ -4,7 +4,9 @@
 //! [`Db`](db::Db), the view of one database in the shards that are locked for the command.
 //!
 //! `unsafe` is confined to these modules, each with a safe interface: [`alloc`] (the allocator's C calls), [`entry`]
-//! (one allocation per key) and [`table`] (segments of tagged pointers).
+//! (one allocation per key), [`table`] (segments of tagged pointers), and in [`value`] `thin_buffer` and `small_or_boxed`
+//! (one word per small collection), with the casts from a buffer to what it holds in [`value::packed`] and
+//! [`value::int_set`].
 
 pub mod alloc;
 pub mod changes;
