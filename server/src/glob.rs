@@ -1,0 +1,267 @@
+//! Glob patterns as KEYS, SCAN, PSUBSCRIBE and CONFIG GET have them.
+//!
+//! ```text
+//! *       any bytes, also none        [abc]   one of these        \x  the byte x
+//! ?       any one byte                [a-z]   one in the range    [^a-z]  one that is not
+//! ```
+//! Matching is iterative and remembers only the last `*`: what an earlier one could match besides never helps a later
+//! part. So it takes at most pattern times text steps, and a budget bounds even those, which long patterns of many
+//! stars against long texts would need; what runs out of budget does not match.
+
+/// Most steps for one match; about 20 ms.
+const STEP_BUDGET: usize = 1 << 22;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Case {
+    Sensitive,
+    /// ASCII letters match in either case.
+    Ignored,
+}
+
+/// A pattern, looked at once for many texts.
+#[derive(Clone, Copy, Debug)]
+pub struct Glob<'p> {
+    pattern: &'p [u8],
+    case: Case,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// `*`: everything.
+    All,
+    /// No special bytes at all.
+    Literal,
+    /// Texts shorter than this cannot match.
+    General { shortest: usize },
+}
+
+impl<'p> Glob<'p> {
+    /// O(length of the pattern).
+    pub fn new(pattern: &'p [u8], case: Case) -> Glob<'p> {
+        let special = |byte: &u8| matches!(byte, b'*' | b'?' | b'[' | b'\\');
+        let kind = if pattern == b"*" {
+            Kind::All
+        } else if pattern.iter().any(special) {
+            Kind::General {
+                shortest: shortest(pattern),
+            }
+        } else {
+            Kind::Literal
+        };
+        Glob {
+            pattern,
+            case,
+            kind,
+        }
+    }
+
+    /// Whether the whole text matches.
+    pub fn matches(&self, text: &[u8]) -> bool {
+        match self.kind {
+            Kind::All => true,
+            Kind::Literal if self.case == Case::Sensitive => self.pattern == text,
+            Kind::Literal => self.pattern.eq_ignore_ascii_case(text),
+            Kind::General { shortest } => shortest <= text.len() && self.matches_general(text),
+        }
+    }
+
+    /// The bytes that a text must equal to match, if there is just one such text.
+    pub fn literal(&self) -> Option<&'p [u8]> {
+        (self.kind == Kind::Literal && self.case == Case::Sensitive).then_some(self.pattern)
+    }
+
+    fn matches_general(&self, text: &[u8]) -> bool {
+        let (mut pattern, mut rest) = (self.pattern, text);
+        // Where to go on after a mismatch: the pattern behind the last star, and the text it was tried on.
+        let mut retry: Option<(&[u8], &[u8])> = None;
+        for _ in 0..STEP_BUDGET {
+            if let [b'*', after @ ..] = pattern {
+                if after.is_empty() {
+                    return true;
+                }
+                pattern = after;
+                retry = Some((pattern, rest));
+                continue;
+            }
+            match (Token::read(pattern), rest.split_first()) {
+                (None, None) => return true,
+                (Some((token, after)), Some((byte, following)))
+                    if token.matches(*byte, self.case) =>
+                {
+                    (pattern, rest) = (after, following);
+                }
+                // The text is used up: no later start can help.
+                (Some(_), None) => return false,
+                _ => match retry {
+                    Some((after_star, tried)) if !tried.is_empty() => {
+                        (pattern, rest) = (after_star, &tried[1..]);
+                        retry = Some((pattern, rest));
+                    }
+                    _ => return false,
+                },
+            }
+        }
+        false
+    }
+}
+
+/// Whether the whole text matches the pattern.
+pub fn matches(pattern: &[u8], text: &[u8], case: Case) -> bool {
+    Glob::new(pattern, case).matches(text)
+}
+
+/// What one byte is compared with.
+#[derive(Clone, Copy)]
+enum Token<'p> {
+    Any,
+    Byte(u8),
+    Class { members: &'p [u8], negated: bool },
+}
+
+impl<'p> Token<'p> {
+    /// The first token, not being a star, and the pattern behind it. `None` at the end.
+    fn read(pattern: &'p [u8]) -> Option<(Token<'p>, &'p [u8])> {
+        let (first, rest) = pattern.split_first()?;
+        Some(match (first, rest) {
+            (b'?', _) => (Token::Any, rest),
+            (b'\\', [escaped, after @ ..]) => (Token::Byte(*escaped), after),
+            (b'[', _) => {
+                let negated = rest.first() == Some(&b'^');
+                let members = &rest[usize::from(negated)..];
+                let mut behind = members;
+                while let Some((_, after)) = Member::read(behind) {
+                    behind = after;
+                }
+                let members = &members[..members.len() - behind.len()];
+                // A class that nothing closes ends with the pattern.
+                (
+                    Token::Class { members, negated },
+                    behind.strip_prefix(b"]").unwrap_or(behind),
+                )
+            }
+            (byte, _) => (Token::Byte(*byte), rest),
+        })
+    }
+
+    fn matches(self, byte: u8, case: Case) -> bool {
+        let fold = |byte: u8| {
+            if case == Case::Ignored {
+                byte.to_ascii_lowercase()
+            } else {
+                byte
+            }
+        };
+        match self {
+            Token::Any => true,
+            Token::Byte(expected) => fold(expected) == fold(byte),
+            Token::Class {
+                mut members,
+                negated,
+            } => {
+                let mut found = false;
+                while let Some((Member { low, high }, after)) = Member::read(members) {
+                    let (low, high) = (fold(low), fold(high));
+                    found |= (low.min(high)..=low.max(high)).contains(&fold(byte));
+                    members = after;
+                }
+                found != negated
+            }
+        }
+    }
+}
+
+/// One byte or range of a class.
+struct Member {
+    low: u8,
+    high: u8,
+}
+
+impl Member {
+    /// The first member and what is behind it. `None` at the class's end or the pattern's.
+    fn read(class: &[u8]) -> Option<(Member, &[u8])> {
+        Some(match class {
+            [] | [b']', ..] => return None,
+            [b'\\', escaped, after @ ..] => (
+                Member {
+                    low: *escaped,
+                    high: *escaped,
+                },
+                after,
+            ),
+            // Whatever follows the dash is the range's end, even the closing bracket.
+            [low, b'-', high, after @ ..] => (
+                Member {
+                    low: *low,
+                    high: *high,
+                },
+                after,
+            ),
+            [byte, after @ ..] => (
+                Member {
+                    low: *byte,
+                    high: *byte,
+                },
+                after,
+            ),
+        })
+    }
+}
+
+/// Length of the shortest text that could match.
+fn shortest(mut pattern: &[u8]) -> usize {
+    let mut len = 0;
+    loop {
+        while let [b'*', after @ ..] = pattern {
+            pattern = after;
+        }
+        match Token::read(pattern) {
+            Some((_, after)) => (len, pattern) = (len + 1, after),
+            None => return len,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_pattern_bomb_ends_soon() {
+        let mut pattern = b"*a".repeat(20_000);
+        pattern.push(b'b');
+        let text = b"a".repeat(1 << 20);
+        let start = Instant::now();
+        assert!(!matches(&pattern, &text, Case::Sensitive));
+        assert!(start.elapsed() < Duration::from_secs(5));
+        assert!(matches(&b"*".repeat(1 << 20), b"", Case::Sensitive));
+    }
+
+    #[test]
+    fn case_is_ignored_only_when_asked() {
+        assert!(matches(b"MAX[M-N]*", b"maxmemory", Case::Ignored));
+        assert!(!matches(b"MAX*", b"maxmemory", Case::Sensitive));
+        assert!(matches(b"Port", b"pORT", Case::Ignored));
+    }
+
+    proptest! {
+        #[test]
+        fn any_pattern_on_any_text_ends_without_panic(pattern: Vec<u8>, text: Vec<u8>) {
+            matches(&pattern, &text, Case::Sensitive);
+            matches(&pattern, &text, Case::Ignored);
+        }
+
+        #[test]
+        fn an_escaped_text_matches_itself_and_a_star_around_it(text: Vec<u8>) {
+            let mut pattern: Vec<u8> = text.iter().flat_map(|byte| [b'\\', *byte]).collect();
+            prop_assert!(matches(&pattern, &text, Case::Sensitive));
+            pattern.push(b'*');
+            pattern.insert(0, b'*');
+            prop_assert!(matches(&pattern, &text, Case::Sensitive));
+        }
+    }
+}
