@@ -1,6 +1,15 @@
-//! The Ferrite server as a library.
-
+//! The Ferrite server: Redis' and memcached's protocols on one keyspace.
 #![forbid(unsafe_code)]
 
+pub mod commands;
 pub mod config;
+pub mod dispatch;
 pub mod glob;
+pub mod log;
+pub mod maintenance;
+pub mod memcache;
+pub mod metrics;
+pub mod net;
+pub mod runtime;
+pub mod server;
+pub mod session;

@@ -1,1 +1,216 @@
-fn main() {}
+//! The `ferrite` program: reads the command line, starts the workers, waits for the end.
+#![forbid(unsafe_code)]
+
+use std::{
+    env, fs,
+    io::{self, Write},
+    path::Path,
+    process::ExitCode,
+    sync::Arc,
+};
+
+use server::{
+    config::{self, Answer, Config, Invocation, LogLevel, Settings},
+    log::{self, Level},
+    maintenance,
+    net::listener::{self, Listening},
+    runtime,
+    server::{Server, ShutdownRequest},
+    session::registry::Wire,
+};
+use tokio::signal::unix::{SignalKind, signal};
+
+#[global_allocator]
+static ALLOCATOR: storage::alloc::Allocator = storage::alloc::Allocator;
+
+fn main() -> ExitCode {
+    match Invocation::parse(env::args_os().skip(1)) {
+        Invocation::Print(answer) => print(&answer),
+        Invocation::CheckSystem => print(&config::check_system()),
+        Invocation::TestMemory { megabytes } => print(&config::test_memory(megabytes)),
+        Invocation::Serve(command_line) => match Config::load(&command_line) {
+            Ok(config) => serve(config),
+            Err(error) => {
+                eprint!("{error}");
+                ExitCode::FAILURE
+            }
+        },
+    }
+}
+
+fn print(answer: &Answer) -> ExitCode {
+    let written = if answer.exit_code == 0 {
+        io::stdout().write_all(answer.text.as_bytes())
+    } else {
+        io::stderr().write_all(answer.text.as_bytes())
+    };
+    if written.is_err() {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::from(answer.exit_code)
+    }
+}
+
+fn serve(config: Config) -> ExitCode {
+    let settings = config.settings();
+    let logfile = (!settings.logfile.as_os_str().is_empty()).then(|| settings.logfile.clone());
+    if let Err(error) = log::configure(logfile, level(settings.loglevel)) {
+        eprintln!("Can't open the log file: {error}");
+        return ExitCode::FAILURE;
+    }
+    log::notice(format!(
+        "Ferrite is starting. ferrite={}, valkey={}, PID: {}",
+        env!("CARGO_PKG_VERSION"),
+        config::VALKEY_VERSION,
+        std::process::id()
+    ));
+    let listeners = match bind(&settings) {
+        Ok(listeners) => listeners,
+        Err(message) => {
+            log::warning(&message);
+            return ExitCode::FAILURE;
+        }
+    };
+    if !settings.pidfile.as_os_str().is_empty()
+        && let Err(error) = fs::write(&settings.pidfile, format!("{}\n", std::process::id()))
+    {
+        log::warning(format!("Failed to write PID file: {error}"));
+    }
+    let server = Server::new(config);
+    let outcome = run(&server, listeners);
+    remove_files(&settings);
+    match outcome {
+        Ok(()) => {
+            log::notice("Ferrite is now ready to exit, bye bye...");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            log::warning(format!("Failed to start: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn level(level: LogLevel) -> Level {
+    match level {
+        LogLevel::Debug => Level::Debug,
+        LogLevel::Verbose => Level::Verbose,
+        LogLevel::Notice => Level::Notice,
+        LogLevel::Warning | LogLevel::Nothing => Level::Warning,
+    }
+}
+
+/// Binds every socket, so that a port that is taken is found before anything starts.
+fn bind(settings: &Settings) -> Result<Vec<Listening>, String> {
+    let mut listeners = Vec::new();
+    let memcached_bind = if settings.memcached_bind.is_empty() {
+        &settings.bind
+    } else {
+        &settings.memcached_bind
+    };
+    let tcp = [
+        (&settings.bind, settings.port, Wire::Resp, "TCP"),
+        (
+            memcached_bind,
+            settings.memcached_port,
+            Wire::Memcached,
+            "memcached TCP",
+        ),
+    ];
+    for (addresses, port, wire, name) in tcp {
+        if port == 0 {
+            continue;
+        }
+        let bound = listener::bind_tcp(addresses, port, settings.tcp_backlog, wire).map_err(
+            |(address, error)| {
+                format!(
+                    "Could not create server {name} listening socket {address}:{port}: {error}\n\
+                 Failed listening on port {port} ({name}), aborting."
+                )
+            },
+        )?;
+        listeners.extend(bound);
+    }
+    let unix = [
+        (&settings.unixsocket, settings.unixsocketperm, Wire::Resp),
+        (
+            &settings.memcached_unixsocket,
+            settings.memcached_unixsocketperm,
+            Wire::Memcached,
+        ),
+    ];
+    for (path, permissions, wire) in unix {
+        if path.as_os_str().is_empty() {
+            continue;
+        }
+        let bound = listener::bind_unix(path, permissions, wire).map_err(|error| {
+            format!(
+                "Failed opening Unix socket: bind: {}: {error}",
+                path.display()
+            )
+        })?;
+        listeners.push(bound);
+    }
+    Ok(listeners)
+}
+
+fn run(server: &Arc<Server>, listeners: Vec<Listening>) -> io::Result<()> {
+    let threads = runtime::start(server, listeners)?;
+    let settings = server.config.settings();
+    log::notice("Server initialized");
+    log::notice(format!(
+        "Ready to accept connections: RESP on port {}, memcached on port {}, {} worker{}",
+        settings.port,
+        settings.memcached_port,
+        threads.len(),
+        if threads.len() == 1 { "" } else { "s" }
+    ));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let request = runtime.block_on(async {
+        tokio::spawn(maintenance::run(server.clone()));
+        wait_for_end(server).await
+    })?;
+    log::notice(match request {
+        ShutdownRequest { now: true, .. } => "User requested immediate shutdown...",
+        _ => "User requested shutdown...",
+    });
+    Ok(())
+}
+
+/// Waits for SIGTERM, SIGINT or SHUTDOWN.
+async fn wait_for_end(server: &Server) -> io::Result<ShutdownRequest> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    // Without a handler the hang-up of a terminal would end the server.
+    let mut hangup = signal(SignalKind::hangup())?;
+    loop {
+        tokio::select! {
+            request = server.shutdown.requested() => return Ok(request),
+            _ = terminate.recv() => {
+                log::warning("Received SIGTERM scheduling shutdown...");
+                return Ok(ShutdownRequest::default());
+            }
+            _ = interrupt.recv() => {
+                log::warning("Received SIGINT scheduling shutdown...");
+                return Ok(ShutdownRequest::default());
+            }
+            _ = hangup.recv() => {}
+        }
+    }
+}
+
+/// What a running server leaves in the file system goes with it.
+fn remove_files(settings: &Settings) {
+    for path in [
+        &settings.pidfile,
+        &settings.unixsocket,
+        &settings.memcached_unixsocket,
+    ] {
+        if !path.as_os_str().is_empty() && Path::new(path).exists() {
+            // Nothing depends on its going.
+            let _ = fs::remove_file(path);
+        }
+    }
+}

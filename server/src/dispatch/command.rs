@@ -1,0 +1,269 @@
+//! A command is data plus a function.
+//!
+//! Everything that COMMAND, COMMAND DOCS, ACL categories and the documentation say is derived from these
+//! declarations, so that a command is described once, where it is.
+
+use protocol::resp::reply::ReplyWriter;
+use storage::db::Db;
+
+use super::{args::Args, error::Error};
+use crate::session::Session;
+
+pub type Result<T = ()> = std::result::Result<T, Error>;
+
+/// The declaration of a command or subcommand.
+pub struct Command {
+    /// Upper case; a subcommand has its own name only.
+    pub name: &'static str,
+    /// What follows the name, in the notation of the reference manual: `key [NX | XX] value [value ...]`.
+    pub syntax: &'static str,
+    pub summary: &'static str,
+    /// Version of Redis or Valkey that introduced it.
+    pub since: &'static str,
+    pub complexity: &'static str,
+    pub group: Group,
+    pub arity: Arity,
+    pub keys: &'static [Keys],
+    pub flags: &'static [Flag],
+    /// ACL categories beyond those that group, flags and keys imply.
+    pub categories: &'static [Category],
+    pub run: Run,
+    pub subcommands: &'static [&'static Command],
+}
+
+/// How many words a command has, its name included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arity {
+    Exactly(usize),
+    AtLeast(usize),
+}
+
+use Arity::{AtLeast, Exactly};
+
+impl Arity {
+    #[inline]
+    pub const fn accepts(self, words: usize) -> bool {
+        match self {
+            Exactly(wanted) => words == wanted,
+            AtLeast(wanted) => words >= wanted,
+        }
+    }
+
+    /// As COMMAND shows it: negative for a minimum.
+    pub const fn signed(self) -> i64 {
+        match self {
+            Exactly(wanted) => wanted as i64,
+            AtLeast(wanted) => -(wanted as i64),
+        }
+    }
+}
+
+/// The handler, by what it works on.
+#[derive(Clone, Copy)]
+pub enum Run {
+    /// Looks at data. Its keys' shards are locked.
+    Read(fn(&Db<'_>, &Args<'_>, &mut Reply) -> Result),
+    /// Changes data. Its keys' shards are locked; with no keys declared it walks the shards one at a time.
+    Write(fn(&mut Db<'_>, &Args<'_>, &mut Reply) -> Result),
+    /// Works on the connection and the server. Nothing is locked.
+    Session(fn(&mut Session, &Args<'_>, &mut Reply) -> Result),
+    /// Has subcommands, which run.
+    Container,
+}
+
+/// Where the keys are among a command's words, the name being word 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keys {
+    pub place: Place,
+    pub access: Access,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// One key.
+    At(usize),
+    /// From `first` on every `step`th word, up to `last` counted from the end (0 is the last word).
+    Range {
+        first: usize,
+        last: usize,
+        step: usize,
+    },
+    /// A word holds the number of keys, which follow it.
+    Count { at: usize },
+    /// After a keyword (searched from a word on), every word up to `last` counted from the end, as in `STREAMS`: the
+    /// first half of what follows.
+    Streams { from: usize },
+    /// The word after a keyword, if it is there.
+    After { keyword: &'static str, from: usize },
+    /// Every shard, whatever the words say.
+    AllShards,
+}
+
+/// What a command does with its keys, as key specifications tell it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// RO: only reads.
+    Read,
+    /// RW: reads and changes.
+    Update,
+    /// OW: overwrites without looking.
+    Overwrite,
+    /// RM: removes.
+    Remove,
+}
+
+impl Keys {
+    pub const fn at(index: usize, access: Access) -> Keys {
+        Keys {
+            place: Place::At(index),
+            access,
+        }
+    }
+
+    pub const fn all(first: usize, access: Access) -> Keys {
+        Keys {
+            place: Place::Range {
+                first,
+                last: 0,
+                step: 1,
+            },
+            access,
+        }
+    }
+}
+
+/// Properties that gates and COMMAND look at; names are COMMAND's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flag {
+    Admin,
+    AllowBusy,
+    Asking,
+    Blocking,
+    DenyOom,
+    Fast,
+    Loading,
+    MovableKeys,
+    NoAsyncLoading,
+    NoAuth,
+    NoMulti,
+    NoScript,
+    PubSub,
+    ReadOnly,
+    SkipMonitor,
+    SkipSlowlog,
+    Stale,
+    Write,
+    NoMandatoryKeys,
+    MayReplicate,
+    NotKey,
+}
+
+/// The families, as COMMAND DOCS names them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Group {
+    Bitmap,
+    Cluster,
+    Connection,
+    Generic,
+    Geo,
+    Hash,
+    HyperLogLog,
+    List,
+    PubSub,
+    Scripting,
+    Server,
+    Set,
+    SortedSet,
+    Stream,
+    String,
+    Transactions,
+}
+
+/// ACL categories.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Category {
+    Keyspace,
+    Read,
+    Write,
+    Set,
+    SortedSet,
+    List,
+    Hash,
+    String,
+    Bitmap,
+    HyperLogLog,
+    Geo,
+    Stream,
+    PubSub,
+    Admin,
+    Fast,
+    Slow,
+    Blocking,
+    Dangerous,
+    Connection,
+    Transaction,
+    Scripting,
+}
+
+impl Command {
+    pub fn has(&self, flag: Flag) -> bool {
+        self.flags.contains(&flag)
+    }
+
+    /// Whether it changes data.
+    pub fn is_write(&self) -> bool {
+        self.has(Flag::Write)
+    }
+}
+
+/// Where a handler writes its reply.
+///
+/// A handler with much to say about a big value clones the value, which is cheap, and leaves a [`Later`] that writes
+/// the reply in slices once the locks are released.
+pub struct Reply {
+    pub writer: ReplyWriter,
+    pub later: Option<Box<dyn Later>>,
+}
+
+/// The rest of a reply, written without locks, a slice at a time.
+pub trait Later: Send {
+    /// Writes some more, about a dozen microseconds' worth. True when all is written.
+    fn write(&mut self, reply: &mut ReplyWriter) -> bool;
+}
+
+/// A `Later` that a closure writes: true when all is written.
+impl<F: FnMut(&mut ReplyWriter) -> bool + Send> Later for F {
+    fn write(&mut self, reply: &mut ReplyWriter) -> bool {
+        self(reply)
+    }
+}
+
+impl Reply {
+    pub fn new(writer: ReplyWriter) -> Reply {
+        Reply {
+            writer,
+            later: None,
+        }
+    }
+
+    /// Leaves the rest of the reply to be written after the locks are released.
+    pub fn later(&mut self, rest: impl FnMut(&mut ReplyWriter) -> bool + Send + 'static) {
+        self.later = Some(Box::new(rest));
+    }
+}
+
+impl std::ops::Deref for Reply {
+    type Target = ReplyWriter;
+
+    #[inline]
+    fn deref(&self) -> &ReplyWriter {
+        &self.writer
+    }
+}
+
+impl std::ops::DerefMut for Reply {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut ReplyWriter {
+        &mut self.writer
+    }
+}

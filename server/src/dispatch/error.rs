@@ -1,0 +1,113 @@
+//! Errors as clients read them: an [`Error`] *is* the reply, and all its wording is here.
+
+use std::borrow::Cow;
+
+/// The text of an error reply, without the leading `-`: a code, a space, a sentence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Error(Cow<'static, [u8]>);
+
+macro_rules! errors {
+    ($($name:ident = $text:literal;)*) => {
+        $(pub const $name: Error = Error(Cow::Borrowed($text.as_bytes()));)*
+    };
+}
+
+impl Error {
+    errors! {
+        WRONG_TYPE = "WRONGTYPE Operation against a key holding the wrong kind of value";
+        NOT_AN_INTEGER = "ERR value is not an integer or out of range";
+        NOT_A_FLOAT = "ERR value is not a valid float";
+        OVERFLOW = "ERR increment or decrement would overflow";
+        TOO_LARGE = "ERR string exceeds maximum allowed size (proto-max-bulk-len)";
+        OUT_OF_MEMORY = "OOM command not allowed when used memory > 'maxmemory'.";
+        SYNTAX = "ERR syntax error";
+        NO_SUCH_KEY = "ERR no such key";
+        NO_AUTH = "NOAUTH Authentication required.";
+        WRONG_PASS = "WRONGPASS invalid username-password pair or user is disabled.";
+        NO_PROTO = "NOPROTO unsupported protocol version";
+        DB_INDEX = "ERR DB index is out of range";
+        SAME_OBJECT = "ERR source and destination objects are the same";
+        OFFSET_RANGE = "ERR offset is out of range";
+        INDEX_RANGE = "ERR index out of range";
+        NOT_POSITIVE = "ERR value is out of range, must be positive";
+        NAN_OR_INFINITY = "ERR increment would produce NaN or Infinity";
+        NESTED_MULTI = "ERR MULTI calls can not be nested";
+        EXEC_WITHOUT_MULTI = "ERR EXEC without MULTI";
+        DISCARD_WITHOUT_MULTI = "ERR DISCARD without MULTI";
+        EXEC_ABORT = "EXECABORT Transaction discarded because of previous errors.";
+        WATCH_IN_MULTI = "ERR WATCH inside MULTI is not allowed";
+    }
+
+    /// An error of the general kind: `ERR ` and the sentence.
+    pub fn general(sentence: impl AsRef<[u8]>) -> Error {
+        Error::new([b"ERR ", sentence.as_ref()].concat())
+    }
+
+    /// The whole text, code included.
+    pub fn new(text: impl Into<Vec<u8>>) -> Error {
+        Error(Cow::Owned(text.into()))
+    }
+
+    /// The whole text, code included, when it is known beforehand.
+    pub const fn from_static(text: &'static str) -> Error {
+        Error(Cow::Borrowed(text.as_bytes()))
+    }
+
+    /// `name` is the full name in lower case: `get`, `client|list`.
+    pub fn wrong_arity(name: &str) -> Error {
+        Error::general(format!("wrong number of arguments for '{name}' command"))
+    }
+
+    /// Names the command and the beginning of its arguments, each cut to 128 bytes in all.
+    pub fn unknown_command<'a>(name: &[u8], args: impl Iterator<Item = &'a [u8]>) -> Error {
+        const SHOWN: usize = 128;
+        let mut text = b"unknown command '".to_vec();
+        text.extend_from_slice(&name[..name.len().min(SHOWN)]);
+        text.extend_from_slice(b"', with args beginning with: ");
+        let start = text.len();
+        for arg in args {
+            let used = text.len() - start;
+            if used >= SHOWN {
+                break;
+            }
+            text.push(b'\'');
+            text.extend_from_slice(&arg[..arg.len().min(SHOWN - used)]);
+            text.extend_from_slice(b"' ");
+        }
+        Error::general(text)
+    }
+
+    /// `container` in upper case, as its help is asked for.
+    pub fn unknown_subcommand(container: &str, name: &[u8]) -> Error {
+        let mut text = b"unknown subcommand '".to_vec();
+        text.extend_from_slice(&name[..name.len().min(128)]);
+        text.extend_from_slice(format!("'. Try {container} HELP.").as_bytes());
+        Error::general(text)
+    }
+
+    /// The text as it is sent after the `-`.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The first word, which error statistics count by.
+    pub fn code(&self) -> &[u8] {
+        self.0
+            .split(|&byte| byte == b' ')
+            .next()
+            .unwrap_or_default()
+    }
+}
+
+impl From<storage::Error> for Error {
+    fn from(error: storage::Error) -> Error {
+        match error {
+            storage::Error::WrongType => Error::WRONG_TYPE,
+            storage::Error::NotAnInteger => Error::NOT_AN_INTEGER,
+            storage::Error::NotAFloat => Error::NOT_A_FLOAT,
+            storage::Error::Overflow => Error::OVERFLOW,
+            storage::Error::TooLarge => Error::TOO_LARGE,
+            storage::Error::OutOfMemory => Error::OUT_OF_MEMORY,
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! Finds the keys among a command's words, by its declaration.
+
+use super::{
+    args::Args,
+    command::{Access, Command, Place},
+};
+
+/// Calls `visit` with the word number of every key of a request, in order of declaration.
+///
+/// False if the words do not say where the keys are (a count that is no number or too large): the handler will answer
+/// with its own error before it touches any.
+pub fn each_key(command: &Command, args: &Args<'_>, mut visit: impl FnMut(usize, Access)) -> bool {
+    let words = args.len();
+    let mut sound = true;
+    for keys in command.keys {
+        match keys.place {
+            Place::At(index) => {
+                if index < words {
+                    visit(index, keys.access);
+                }
+            }
+            Place::Range { first, last, step } => {
+                (first..words.saturating_sub(last))
+                    .step_by(step)
+                    .for_each(|index| visit(index, keys.access));
+            }
+            Place::Count { at } => match args.get(at).and_then(storage::value::number::parse_i64) {
+                Some(count)
+                    if count > 0 && (count as u64) <= words.saturating_sub(at + 1) as u64 =>
+                {
+                    (at + 1..at + 1 + count as usize).for_each(|index| visit(index, keys.access));
+                }
+                _ => sound = false,
+            },
+            Place::Streams { from } => {
+                if let Some(keyword) = (from..words).find(|&index| args.is(index, "STREAMS")) {
+                    let count = (words - keyword - 1) / 2;
+                    (keyword + 1..=keyword + count).for_each(|index| visit(index, keys.access));
+                } else {
+                    sound = false;
+                }
+            }
+            Place::After { keyword, from } => {
+                // The last one counts, as handlers let a later option override an earlier one.
+                if let Some(at) = (from..words.saturating_sub(1))
+                    .rev()
+                    .find(|&index| args.is(index, keyword))
+                {
+                    visit(at + 1, keys.access);
+                }
+            }
+            Place::AllShards => {}
+        }
+    }
+    sound
+}
+
+/// Whether the command is declared to work on every shard.
+pub fn wants_all_shards(command: &Command) -> bool {
+    command
+        .keys
+        .iter()
+        .any(|keys| keys.place == Place::AllShards)
+}

@@ -1,0 +1,334 @@
+//! From a request to its reply: the gates, the locks, the handler, and what follows a change.
+//!
+//! A batch of pipelined requests is executed in three passes: parse and find the command, bring the keys' table
+//! buckets and then their entries towards the cache, execute. The memory accesses of a batch overlap, which is what a
+//! big keyspace gains most from.
+
+pub mod args;
+pub mod command;
+pub mod error;
+pub mod keys;
+pub mod table;
+pub mod transaction;
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::atomic::Ordering,
+    time::Instant,
+};
+
+use storage::db::{Db, Touch};
+
+use self::{
+    args::Args,
+    command::{Command, Flag, Place, Reply, Result, Run},
+    error::Error,
+    table::Registered,
+};
+use crate::{metrics::WorkerMetrics, server, session::Session};
+
+/// What the connection does after a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Goes on with the next one.
+    Go,
+    /// Writes the rest of the reply first.
+    Later,
+    /// Runs the command again at this time (milliseconds since the epoch).
+    Wait(i64),
+}
+
+/// A request found in the input, before it runs.
+#[derive(Clone, Copy)]
+pub struct Found<'t> {
+    pub registered: &'t Registered,
+    /// The word that is the first key, and its hash.
+    pub first_key: (usize, u64),
+}
+
+/// Finds the command of a request and hashes its first key, for the passes that prefetch.
+#[inline]
+pub fn find(args: &Args<'_>) -> Option<Found<'static>> {
+    let registered = table::table().find(args.get(0)?)?;
+    let first_key = match registered.command.keys.first().map(|keys| keys.place) {
+        Some(Place::At(index) | Place::Range { first: index, .. }) => match args.get(index) {
+            Some(word) => (index, storage::hash::hash(word)),
+            None => args::NO_KEY,
+        },
+        _ => args::NO_KEY,
+    };
+    Some(Found {
+        registered,
+        first_key,
+    })
+}
+
+/// Executes one request and writes its reply.
+#[inline]
+pub fn execute(
+    session: &mut Session,
+    db: &mut Db<'_>,
+    metrics: &WorkerMetrics,
+    found: Option<Found<'_>>,
+    args: &Args<'_>,
+    reply: &mut Reply,
+) -> Next {
+    let mark = reply.mark();
+    let Some(found) = found else {
+        let error = Error::unknown_command(args.word(0), args.from(1));
+        fail(session, reply, &error);
+        return Next::Go;
+    };
+    let registered = match resolve(found.registered, args) {
+        Ok(registered) => registered,
+        Err((registered, error)) => {
+            metrics.commands[registered.id].rejected.add(1);
+            fail(session, reply, &error);
+            return Next::Go;
+        }
+    };
+    let args = args.with_first_key(found.first_key);
+    match admit(session, db, registered, &args, reply) {
+        Ok(Gate::Open) => {}
+        Ok(Gate::Queued) => return Next::Go,
+        Ok(Gate::Wait(until)) => return Next::Wait(until),
+        Err(error) => {
+            metrics.commands[registered.id].rejected.add(1);
+            fail(session, reply, &error);
+            return Next::Go;
+        }
+    }
+    let started = Instant::now();
+    let result = run(session, db, registered.command, &args, reply);
+    let metrics = &metrics.commands[registered.id];
+    metrics.record(started.elapsed().as_nanos() as u64);
+    if let Err(error) = result {
+        metrics.failed.add(1);
+        reply.truncate(mark);
+        reply.later = None;
+        fail(session, reply, &error);
+        return Next::Go;
+    }
+    if session.flags.replies_off || session.flags.skip_next {
+        skip_reply(session, registered.command, reply, mark);
+    }
+    if reply.later.is_some() {
+        Next::Later
+    } else {
+        Next::Go
+    }
+}
+
+/// The subcommand, if the command has any, with its words' number checked.
+#[inline]
+fn resolve<'t>(
+    registered: &'t Registered,
+    args: &Args<'_>,
+) -> std::result::Result<&'t Registered, (&'t Registered, Error)> {
+    let mut resolved = registered;
+    if matches!(registered.command.run, Run::Container) && args.len() > 1 {
+        resolved = registered.subcommand(args.word(1)).ok_or_else(|| {
+            (
+                registered,
+                Error::unknown_subcommand(registered.command.name, args.word(1)),
+            )
+        })?;
+    }
+    if resolved.command.arity.accepts(args.len()) && !matches!(resolved.command.run, Run::Container)
+    {
+        Ok(resolved)
+    } else {
+        Err((resolved, Error::wrong_arity(&resolved.full_name)))
+    }
+}
+
+enum Gate {
+    Open,
+    /// The transaction keeps it.
+    Queued,
+    /// It may not run before this time.
+    Wait(i64),
+}
+
+/// May the command run now?
+#[inline]
+fn admit(
+    session: &mut Session,
+    db: &Db<'_>,
+    registered: &Registered,
+    args: &Args<'_>,
+    reply: &mut Reply,
+) -> Result<Gate> {
+    let command = registered.command;
+    if !session.flags.authenticated && !command.has(Flag::NoAuth) {
+        return Err(Error::NO_AUTH);
+    }
+    if session.flags.in_transaction {
+        return commands_in_transaction(session, command, args, reply);
+    }
+    let writes = command.is_write() || command.has(Flag::MayReplicate);
+    match session.server.pause.until(db.now().millis(), writes) {
+        Some(until) if !command.has(Flag::AllowBusy) => Ok(Gate::Wait(until)),
+        _ => Ok(Gate::Open),
+    }
+}
+
+/// Between MULTI and EXEC commands are queued, but for those that end or steer the transaction.
+#[cold]
+fn commands_in_transaction(
+    session: &mut Session,
+    command: &Command,
+    args: &Args<'_>,
+    reply: &mut Reply,
+) -> Result<Gate> {
+    if ["EXEC", "DISCARD", "MULTI", "WATCH", "QUIT", "RESET"].contains(&command.name) {
+        return Ok(Gate::Open);
+    }
+    if command.has(Flag::NoMulti) {
+        return Err(Error::general("Command not allowed inside a transaction"));
+    }
+    let queued = transaction::Queued {
+        words: args.to_vec(),
+    };
+    session
+        .transaction
+        .get_or_insert_default()
+        .queued
+        .push(queued);
+    reply.queued();
+    Ok(Gate::Queued)
+}
+
+/// Runs a command's handler under the locks of its keys, then settles what it changed.
+#[inline]
+fn run(
+    session: &mut Session,
+    db: &mut Db<'_>,
+    command: &Command,
+    args: &Args<'_>,
+    reply: &mut Reply,
+) -> Result {
+    match command.run {
+        Run::Session(handler) => {
+            let result = guarded(session, || Ok(()), |session| handler(session, args, reply));
+            db.select(session.database);
+            result
+        }
+        Run::Read(_) | Run::Write(_) => {
+            lock(db, command, args);
+            let result = call(session, db, command, args, reply);
+            db.unlock();
+            if db.changes.dirty > 0 || !db.changes.is_quiet() {
+                session.server.settle(&mut db.changes);
+            }
+            result
+        }
+        Run::Container => Err(Error::wrong_arity(&command.name.to_ascii_lowercase())),
+    }
+}
+
+/// Locks the shards of the command's keys; none for commands without keys, which walk the shards one by one.
+#[inline]
+fn lock(db: &mut Db<'_>, command: &Command, args: &Args<'_>) {
+    match command.keys {
+        [] => db.begin(),
+        [keys] if matches!(keys.place, Place::At(_)) => {
+            let Place::At(index) = keys.place else {
+                unreachable!("matched above")
+            };
+            db.lock(args.key(index).hash);
+        }
+        _ if keys::wants_all_shards(command) => db.lock_all(),
+        _ => {
+            let mut hashes = smallvec::SmallVec::<[u64; 16]>::new();
+            keys::each_key(command, args, |index, _| hashes.push(args.key(index).hash));
+            db.lock_each(hashes.into_iter());
+        }
+    }
+}
+
+/// Calls a handler of data under locks that are held. EXEC and scripts come in here.
+#[inline]
+pub fn call(
+    session: &Session,
+    db: &mut Db<'_>,
+    command: &Command,
+    args: &Args<'_>,
+    reply: &mut Reply,
+) -> Result {
+    db.set_touch(if session.flags.no_touch && command.name != "TOUCH" {
+        Touch::No
+    } else {
+        Touch::Yes
+    });
+    let outcome = catch_unwind(AssertUnwindSafe(|| match command.run {
+        Run::Read(handler) => {
+            let result = handler(db, args, reply);
+            db.delete_met_expired();
+            result
+        }
+        Run::Write(handler) => handler(db, args, reply),
+        Run::Session(_) | Run::Container => Err(Error::general("this command is not allowed here")),
+    }));
+    outcome.unwrap_or_else(|_| Err(panicked(session)))
+}
+
+fn guarded(
+    session: &mut Session,
+    _ok: impl Fn() -> Result,
+    work: impl FnOnce(&mut Session) -> Result,
+) -> Result {
+    let outcome = catch_unwind(AssertUnwindSafe(|| work(session)));
+    outcome.unwrap_or_else(|_| Err(panicked(session)))
+}
+
+/// One bad command must not take the worker down: it answers an error and is counted.
+#[cold]
+fn panicked(session: &Session) -> Error {
+    session
+        .server
+        .metrics
+        .panics
+        .fetch_add(1, Ordering::Relaxed);
+    Error::general("internal error: the command was abandoned")
+}
+
+/// Writes an error reply, counts it, and spoils the transaction it happened in.
+#[cold]
+pub fn fail(session: &mut Session, reply: &mut Reply, error: &Error) {
+    let mark = reply.mark();
+    session.server.metrics.count_error(error.code());
+    if session.flags.in_transaction
+        && let Some(transaction) = session.transaction.as_mut()
+        && !error.code().starts_with(b"EXECABORT")
+    {
+        transaction.failed = true;
+    }
+    reply.error_bytes(error.as_bytes());
+    if session.flags.replies_off || session.flags.skip_next {
+        session.flags.skip_next = false;
+        reply.truncate(mark);
+    }
+}
+
+/// CLIENT REPLY OFF and SKIP: the reply is not sent.
+#[cold]
+fn skip_reply(
+    session: &mut Session,
+    command: &Command,
+    reply: &mut Reply,
+    mark: protocol::output::Mark,
+) {
+    // CLIENT REPLY itself decides what it answers, and SKIP is for the command after it.
+    if command.name == "REPLY" {
+        return;
+    }
+    session.flags.skip_next = false;
+    reply.truncate(mark);
+    reply.later = None;
+}
+
+/// A view of the session's database at this moment.
+pub fn open_db(server: &server::Server, database: usize) -> Db<'_> {
+    Db::new(&server.keyspace, database, server::now())
+}

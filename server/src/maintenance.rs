@@ -1,0 +1,123 @@
+//! Periodic work: deleting what has expired, giving back sparse segments, sampling rates.
+//!
+//! It runs on the main thread and takes one shard's lock at a time, for a bounded amount of work each.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use storage::{db::Db, keyspace::Key, time::Timestamp};
+
+use crate::{
+    metrics::Instantaneous,
+    server::{self, Server},
+};
+
+/// How often each part of the keyspace is looked at for expired entries.
+const SWEEP_PERIOD: Duration = Duration::from_millis(100);
+/// Entries looked at under one lock.
+const SWEEP_BUDGET: usize = 1000;
+/// Segments looked at for compaction per shard, database and second.
+const COMPACT_BUDGET: usize = 16;
+
+/// Works until the program ends.
+pub async fn run(server: Arc<Server>) {
+    let mut timer = tokio::time::interval(SWEEP_PERIOD);
+    let mut last = Totals::default();
+    let mut ticks = 0u64;
+    loop {
+        timer.tick().await;
+        ticks += 1;
+        if server.active_expire.load(Ordering::Relaxed) && server.keyspace.deletes_expired() {
+            sweep(&server, server::now());
+        }
+        if ticks.is_multiple_of(10) {
+            compact(&server);
+            last = sample_rates(&server, last);
+            close_idle_clients(&server, server::now());
+        }
+    }
+}
+
+/// Deletes entries whose deadline has passed.
+fn sweep(server: &Server, now: Timestamp) {
+    let mut db = Db::new(&server.keyspace, 0, now);
+    for shard in 0..server.keyspace.shard_count() {
+        for database in 0..server.keyspace.databases() {
+            sweep_table(server, &mut db, shard, database, now);
+        }
+    }
+}
+
+fn sweep_table(server: &Server, db: &mut Db<'_>, shard: usize, database: usize, now: Timestamp) {
+    let mut due: Vec<Box<[u8]>> = Vec::new();
+    {
+        let mut locked = server.keyspace.lock(shard);
+        if locked.tables[database].deadlines() == 0 {
+            return;
+        }
+        let from = locked.sweep_at[database];
+        let table = &mut locked.tables[database];
+        let next = table.sweep_expired(from, SWEEP_BUDGET, now, |table, place| {
+            due.push(table.entry(place).key().into());
+        });
+        locked.sweep_at[database] = next;
+    }
+    db.select(database);
+    for key in due {
+        let key = Key::new(&key);
+        db.lock(key.hash);
+        // Looking deletes it, if it is still expired.
+        let _ = db.entry_mut(key);
+        db.unlock();
+        server.settle(&mut db.changes);
+    }
+}
+
+fn compact(server: &Server) {
+    for shard in 0..server.keyspace.shard_count() {
+        for database in 0..server.keyspace.databases() {
+            let mut locked = server.keyspace.lock(shard);
+            let from = locked.compact_at[database];
+            let next = locked.tables[database].compact(from, COMPACT_BUDGET);
+            locked.compact_at[database] = next;
+        }
+    }
+}
+
+#[derive(Clone, Copy, Default)]
+struct Totals {
+    commands: u64,
+    bytes_in: u64,
+    bytes_out: u64,
+}
+
+fn sample_rates(server: &Server, last: Totals) -> Totals {
+    let metrics = &server.metrics;
+    let totals = Totals {
+        commands: metrics.commands(),
+        bytes_in: metrics.sum(|worker| worker.bytes_in.get()),
+        bytes_out: metrics.sum(|worker| worker.bytes_out.get()),
+    };
+    *metrics.instantaneous.lock() = Instantaneous {
+        commands_per_second: totals.commands.saturating_sub(last.commands),
+        input_bytes_per_second: totals.bytes_in.saturating_sub(last.bytes_in),
+        output_bytes_per_second: totals.bytes_out.saturating_sub(last.bytes_out),
+    };
+    totals
+}
+
+/// Closes clients that said nothing for longer than `timeout`.
+fn close_idle_clients(server: &Server, now: Timestamp) {
+    let timeout = server.config.settings().timeout;
+    if timeout == 0 {
+        return;
+    }
+    let limit = i64::from(timeout) * 1000;
+    for client in server.clients.all() {
+        if now.millis() - client.last_active_ms() > limit {
+            client.kill();
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! What the operating system knows of this process, read from `/proc`.
+
+use std::fs;
+
+/// Resident memory in bytes; 0 where the system does not tell.
+pub fn resident_bytes() -> usize {
+    let pages = fs::read_to_string("/proc/self/statm")
+        .ok()
+        .and_then(|text| text.split_whitespace().nth(1)?.parse::<usize>().ok());
+    pages.unwrap_or(0) * page_size()
+}
+
+/// User and system time of the process so far, in seconds.
+pub fn cpu_seconds() -> (f64, f64) {
+    let Ok(text) = fs::read_to_string("/proc/self/stat") else {
+        return (0.0, 0.0);
+    };
+    // The program's name, in parentheses, may hold spaces; fields count from behind it.
+    let fields: Vec<&str> = text
+        .rsplit(')')
+        .next()
+        .unwrap_or_default()
+        .split_whitespace()
+        .collect();
+    let seconds = |index: usize| {
+        fields
+            .get(index)
+            .and_then(|field| field.parse::<f64>().ok())
+            .unwrap_or(0.0)
+            / 100.0
+    };
+    (seconds(11), seconds(12))
+}
+
+/// The machine's memory in bytes.
+pub fn total_memory_bytes() -> usize {
+    let Ok(text) = fs::read_to_string("/proc/meminfo") else {
+        return 0;
+    };
+    let line = text.lines().find(|line| line.starts_with("MemTotal:"));
+    line.and_then(|line| line.split_whitespace().nth(1)?.parse::<usize>().ok())
+        .unwrap_or(0)
+        * 1024
+}
+
+const fn page_size() -> usize {
+    4096
+}

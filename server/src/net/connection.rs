@@ -1,0 +1,317 @@
+//! One connection's life on its worker: read, run all complete requests, write once.
+//!
+//! An idle connection owns no buffers. It reads into its worker's; only the beginning of an unfinished request, or
+//! replies that the socket did not take, are kept until the next turn. A client that pipelines without end yields
+//! after each turn, and one that does not read its replies is not read from.
+
+use std::{
+    future::Future,
+    io::{self, IoSlice},
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use protocol::output::Output;
+use tokio::time::Sleep;
+
+use super::stream::Stream;
+use crate::{
+    runtime::{READ_BUFFER, WORKER, Worker},
+    server,
+    session::Session,
+};
+
+/// Turns before other connections of the worker get theirs.
+const TURNS: usize = 4;
+/// Pieces of one vectored write.
+const MAX_PIECES: usize = 64;
+/// How far the buffer of an unfinished request grows ahead of what has arrived.
+const MAX_GROWTH: usize = 1 << 20;
+
+/// What a protocol does with its input.
+pub trait Protocol: Send + Unpin + 'static {
+    fn session(&self) -> &Session;
+
+    /// Runs the complete requests at the start of `input` and writes their replies to the worker's output.
+    fn process(&mut self, worker: &mut Worker, input: &[u8]) -> Turn;
+
+    /// Writes more of a reply that is written in slices. True when it is complete.
+    fn write_later(&mut self, worker: &mut Worker) -> bool;
+}
+
+/// What one call of [`Protocol::process`] came to.
+#[derive(Clone, Copy, Debug)]
+pub struct Turn {
+    /// Bytes of the input that are done with.
+    pub consumed: usize,
+    pub then: Then,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Then {
+    /// At least so many bytes more are needed; 0 when there are complete requests left.
+    Read(usize),
+    /// A reply goes on in [`Protocol::write_later`].
+    Later,
+    /// Go on at this time, in milliseconds since the epoch, or when woken.
+    Wait(i64),
+    /// Write what there is and close.
+    Close,
+}
+
+/// A connection as a task.
+pub struct Connection<P> {
+    stream: Stream,
+    protocol: P,
+    /// An unfinished request, or requests not run yet.
+    input: Vec<u8>,
+    /// Replies that are still to be written.
+    output: Option<Box<Unsent>>,
+    sleep: Option<Pin<Box<Sleep>>>,
+    then: Then,
+    started: bool,
+}
+
+struct Unsent {
+    output: Output,
+    written: usize,
+}
+
+impl<P: Protocol> Connection<P> {
+    pub fn new(stream: Stream, protocol: P) -> Connection<P> {
+        Connection {
+            stream,
+            protocol,
+            input: Vec::new(),
+            output: None,
+            sleep: None,
+            then: Then::Read(1),
+            started: false,
+        }
+    }
+
+    fn turn(&mut self, worker: &mut Worker, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            ready!(self.flush(cx))?;
+            match self.then {
+                Then::Close => return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())),
+                Then::Later => {
+                    if self.protocol.write_later(worker) {
+                        self.then = Then::Read(0);
+                    }
+                    // The slices of a long reply leave room for others.
+                    self.send(worker, cx)?;
+                    return Poll::Ready(Ok(()));
+                }
+                Then::Wait(until) => {
+                    ready!(self.wait(until, cx));
+                    self.then = Then::Read(0);
+                }
+                Then::Read(0) if !self.input.is_empty() => {
+                    let input = std::mem::take(&mut self.input);
+                    self.process_owned(worker, input);
+                    self.send(worker, cx)?;
+                    return Poll::Ready(Ok(()));
+                }
+                Then::Read(needed) => {
+                    ready!(self.read(worker, cx, needed))?;
+                    self.send(worker, cx)?;
+                    return Poll::Ready(Ok(()));
+                }
+            }
+        }
+    }
+
+    /// Reads once and runs what is complete.
+    fn read(
+        &mut self,
+        worker: &mut Worker,
+        cx: &mut Context<'_>,
+        needed: usize,
+    ) -> Poll<io::Result<()>> {
+        if self.input.is_empty() {
+            let mut buffer = std::mem::take(&mut worker.input);
+            let polled = self.stream.poll_read(cx, &mut buffer);
+            if let Poll::Ready(Ok(read)) = polled {
+                worker.read = read;
+                if read > 0 {
+                    let turn = self.protocol.process(worker, &buffer[..read]);
+                    self.then = turn.then;
+                    if turn.consumed < read {
+                        self.input = buffer[turn.consumed..read].to_vec();
+                    }
+                }
+            }
+            worker.input = buffer;
+            return match ready!(polled)? {
+                0 => Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+                _ => Poll::Ready(Ok(())),
+            };
+        }
+        let have = self.input.len();
+        let grow = needed.clamp(READ_BUFFER / 4, MAX_GROWTH.max(have));
+        self.input.resize(have + grow, 0);
+        let polled = self.stream.poll_read(cx, &mut self.input[have..]);
+        let read = if let Poll::Ready(Ok(read)) = polled {
+            read
+        } else {
+            0
+        };
+        self.input.truncate(have + read);
+        if ready!(polled)? == 0 {
+            return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+        }
+        worker.read = read;
+        let still_needed = needed.saturating_sub(read);
+        if still_needed > 0 {
+            // The rest of a big argument: no use looking before it is there.
+            self.then = Then::Read(still_needed);
+            return Poll::Ready(Ok(()));
+        }
+        let input = std::mem::take(&mut self.input);
+        self.process_owned(worker, input);
+        Poll::Ready(Ok(()))
+    }
+
+    fn process_owned(&mut self, worker: &mut Worker, mut input: Vec<u8>) {
+        let turn = self.protocol.process(worker, &input);
+        self.then = turn.then;
+        if turn.consumed < input.len() {
+            input.drain(..turn.consumed);
+            if input.capacity() > 4 * input.len() + READ_BUFFER {
+                input.shrink_to(input.len());
+            }
+            self.input = input;
+        }
+        self.protocol
+            .session()
+            .client
+            .input_bytes
+            .store(self.input.len(), std::sync::atomic::Ordering::Relaxed);
+    }
+
+    /// Writes the worker's output to the socket; keeps what it does not take.
+    fn send(&mut self, worker: &mut Worker, cx: &mut Context<'_>) -> io::Result<()> {
+        let output = worker.reply.writer.output_mut();
+        if output.is_empty() {
+            return Ok(());
+        }
+        let mut written = 0;
+        let total = output.len();
+        worker.metrics.bytes_out.add(total as u64);
+        worker.metrics.writes.add(1);
+        while written < total {
+            match write_some(&mut self.stream, cx, output, written) {
+                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(Ok(some)) => written += some,
+                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Pending => {
+                    let client = &self.protocol.session().client;
+                    client
+                        .output_bytes
+                        .store(total - written, std::sync::atomic::Ordering::Relaxed);
+                    self.output = Some(Box::new(Unsent {
+                        output: std::mem::take(output),
+                        written,
+                    }));
+                    return Ok(());
+                }
+            }
+        }
+        output.clear();
+        Ok(())
+    }
+
+    /// Writes what the socket did not take before.
+    fn flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let Some(unsent) = &mut self.output {
+            if unsent.written == unsent.output.len() {
+                self.output = None;
+                self.protocol
+                    .session()
+                    .client
+                    .output_bytes
+                    .store(0, std::sync::atomic::Ordering::Relaxed);
+                break;
+            }
+            match ready!(write_some(
+                &mut self.stream,
+                cx,
+                &unsent.output,
+                unsent.written
+            ))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                some => unsent.written += some,
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn wait(&mut self, until_ms: i64, cx: &mut Context<'_>) -> Poll<()> {
+        // A wake-up may mean that the reason to wait is gone, so any of them ends the waiting.
+        if self.sleep.take().is_some() {
+            return Poll::Ready(());
+        }
+        let left = until_ms
+            .saturating_sub(server::now().millis())
+            .clamp(1, 3_600_000);
+        let mut sleep = Box::pin(tokio::time::sleep(Duration::from_millis(left as u64)));
+        if sleep.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        self.sleep = Some(sleep);
+        Poll::Pending
+    }
+}
+
+impl<P: Protocol> Future for Connection<P> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let connection = self.get_mut();
+        if !connection.started {
+            connection.started = true;
+            connection.protocol.session().client.set_waker(cx.waker());
+        }
+        WORKER.with_borrow_mut(|worker| {
+            let worker = worker.as_mut().expect("connections run on workers only");
+            for _ in 0..TURNS {
+                if connection.protocol.session().client.is_killed()
+                    && connection.then != Then::Close
+                {
+                    connection.then = Then::Close;
+                    connection.output = None;
+                }
+                match connection.turn(worker, cx) {
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Err(_)) => {
+                        worker.reply.writer.clear();
+                        return Poll::Ready(());
+                    }
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+            // There may be more to do at once: behind the others.
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        })
+    }
+}
+
+fn write_some(
+    stream: &mut Stream,
+    cx: &mut Context<'_>,
+    output: &Output,
+    written: usize,
+) -> Poll<io::Result<usize>> {
+    if let Some(bytes) = output.as_bytes() {
+        return stream.poll_write(cx, &bytes[written..]);
+    }
+    let pieces: smallvec::SmallVec<[IoSlice<'_>; 8]> = output
+        .segments_from(written)
+        .take(MAX_PIECES)
+        .map(IoSlice::new)
+        .collect();
+    stream.poll_write_vectored(cx, &pieces)
+}

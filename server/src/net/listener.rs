@@ -1,0 +1,183 @@
+//! Accepts connections and spreads them over the workers, one after the other.
+
+use std::{
+    io,
+    net::{SocketAddr, ToSocketAddrs},
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use tokio::net::{TcpListener, UnixListener};
+
+use crate::{
+    runtime::{Incoming, Workers},
+    server::Server,
+    session::registry::{Address, Wire},
+};
+
+/// After the system refused to accept (out of descriptors, say): long enough not to spin.
+const ACCEPT_RETRY: Duration = Duration::from_millis(50);
+
+const PROTECTED: &[u8] = b"-DENIED Ferrite is running in protected mode because protected mode is enabled and no \
+password is set for the default user. In this mode connections are only accepted from the loopback interface. To \
+connect from other machines, set a password with 'requirepass', or, on a network you trust, turn protected mode off \
+with 'CONFIG SET protected-mode no' from this machine.\r\n";
+
+/// A bound socket, not yet in an event loop.
+pub enum Listening {
+    Tcp(std::net::TcpListener, Wire),
+    Unix(std::os::unix::net::UnixListener, Wire, Arc<str>),
+}
+
+/// Binds every address of a list. Those that begin with `-` may be missing on this machine.
+///
+/// # Errors
+/// An address that cannot be bound, with its text.
+pub fn bind_tcp(
+    addresses: &[String],
+    port: u16,
+    backlog: u32,
+    wire: Wire,
+) -> Result<Vec<Listening>, (String, io::Error)> {
+    let mut bound = Vec::new();
+    for text in addresses {
+        let (address, optional) = text
+            .strip_prefix('-')
+            .map_or((text.as_str(), false), |address| (address, true));
+        let resolved = match address {
+            "*" => vec![SocketAddr::from(([0, 0, 0, 0], port))],
+            "::*" => vec![SocketAddr::from(([0; 8], port))],
+            name => match (name, port).to_socket_addrs() {
+                Ok(addresses) => addresses.take(1).collect(),
+                Err(_) if optional => continue,
+                Err(error) => return Err((text.clone(), error)),
+            },
+        };
+        for address in resolved {
+            match bind_one(address, backlog) {
+                Ok(listener) => bound.push(Listening::Tcp(listener, wire)),
+                Err(error) if optional && is_missing(&error) => {}
+                Err(error) => return Err((text.clone(), error)),
+            }
+        }
+    }
+    Ok(bound)
+}
+
+fn bind_one(address: SocketAddr, backlog: u32) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(backlog.min(i32::MAX as u32) as i32)?;
+    Ok(socket.into())
+}
+
+/// The address is not one of this machine's, or of a kind it does not speak.
+fn is_missing(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::AddrNotAvailable
+        || [Some(libc::EAFNOSUPPORT), Some(libc::EPROTONOSUPPORT)].contains(&error.raw_os_error())
+}
+
+/// Binds a Unix socket, in place of one that a former server left behind.
+///
+/// # Errors
+/// The path cannot be bound or given its permissions.
+pub fn bind_unix(path: &Path, permissions: u32, wire: Wire) -> io::Result<Listening> {
+    let _ = std::fs::remove_file(path);
+    let listener = std::os::unix::net::UnixListener::bind(path)?;
+    if permissions != 0 {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(permissions))?;
+    }
+    listener.set_nonblocking(true)?;
+    Ok(Listening::Unix(
+        listener,
+        wire,
+        path.to_string_lossy().into(),
+    ))
+}
+
+/// Accepts from one socket for as long as the server runs.
+///
+/// # Errors
+/// The socket cannot be watched by the event loop.
+pub async fn accept(server: Arc<Server>, workers: Workers, listening: Listening) -> io::Result<()> {
+    match listening {
+        Listening::Tcp(listener, wire) => {
+            let listener = TcpListener::from_std(listener)?;
+            loop {
+                match listener.accept().await {
+                    Ok((stream, peer)) => {
+                        let Ok(stream) = stream.into_std() else {
+                            continue;
+                        };
+                        admit_tcp(&server, &workers, stream, peer, wire);
+                    }
+                    Err(_) => tokio::time::sleep(ACCEPT_RETRY).await,
+                }
+            }
+        }
+        Listening::Unix(listener, wire, path) => {
+            let listener = UnixListener::from_std(listener)?;
+            loop {
+                match listener.accept().await {
+                    Ok((stream, _)) => {
+                        let Ok(stream) = stream.into_std() else {
+                            continue;
+                        };
+                        let address = Address::Unix(path.clone());
+                        workers.place(Incoming::unix(stream, wire, address));
+                    }
+                    Err(_) => tokio::time::sleep(ACCEPT_RETRY).await,
+                }
+            }
+        }
+    }
+}
+
+fn admit_tcp(
+    server: &Server,
+    workers: &Workers,
+    stream: std::net::TcpStream,
+    peer: SocketAddr,
+    wire: Wire,
+) {
+    let settings = server.config.settings();
+    let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+    if settings.protected_mode && settings.requirepass.is_empty() && !peer.ip().is_loopback() {
+        // A courtesy: if the socket does not take the line at once, closing must do.
+        let _ = io::Write::write(&mut &stream, PROTECTED);
+        server
+            .metrics
+            .rejected_connections
+            .fetch_add(1, Ordering::Relaxed);
+        return;
+    }
+    let socket = SockRef::from(&stream);
+    // Options that fail leave a slower or longer-lived connection, no worse.
+    let _ = socket.set_tcp_nodelay(true);
+    if settings.tcp_keepalive > 0 {
+        let time = Duration::from_secs(u64::from(settings.tcp_keepalive));
+        let keepalive = TcpKeepalive::new()
+            .with_time(time)
+            .with_interval((time / 3).max(Duration::from_secs(1)));
+        let _ = socket.set_tcp_keepalive(&keepalive.with_retries(3));
+    }
+    let local = stream.local_addr().unwrap_or(peer);
+    workers.place(Incoming::tcp(
+        stream,
+        wire,
+        Address::Tcp(peer),
+        Address::Tcp(local),
+    ));
+}

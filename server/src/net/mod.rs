@@ -1,0 +1,6 @@
+//! Sockets: accepting connections, reading requests, writing replies.
+
+pub mod connection;
+pub mod listener;
+pub mod resp;
+pub mod stream;

@@ -1,0 +1,328 @@
+//! RESP on a connection: parses a batch, prefetches its keys, executes it.
+
+use protocol::{
+    limits::Limits,
+    resp::request::{RequestParser, Span, Step},
+};
+use storage::db::Db;
+
+use super::connection::{Protocol, Then, Turn};
+use crate::{
+    dispatch::{
+        self, Found, Next,
+        args::{Args, NO_KEY},
+        command::Later,
+    },
+    runtime::Worker,
+    server,
+    session::Session,
+};
+
+/// Requests executed between looks at the output.
+const BATCH: usize = 64;
+/// Reply bytes after which they are sent before more requests run.
+const OUTPUT_LIMIT: usize = 256 * 1024;
+
+/// A RESP connection.
+pub struct Resp {
+    session: Session,
+    parser: RequestParser,
+    later: Option<Box<dyn Later>>,
+}
+
+/// One request of a batch.
+pub struct Request {
+    /// Where it begins in the input; its words' spans count from there.
+    base: u32,
+    end: u32,
+    first_word: u32,
+    words: u32,
+    found: Option<Found<'static>>,
+}
+
+impl Resp {
+    pub fn new(session: Session) -> Resp {
+        Resp {
+            session,
+            parser: RequestParser::new(),
+            later: None,
+        }
+    }
+
+    /// Parses up to a batch of requests. Returns where the input after them begins and what ended the batch.
+    #[inline]
+    fn parse(
+        &mut self,
+        worker: &mut Worker,
+        input: &[u8],
+        from: usize,
+        limits: &Limits,
+    ) -> (usize, Parsed) {
+        let mut at = from;
+        worker.requests.clear();
+        worker.spans.clear();
+        while worker.requests.len() < BATCH {
+            if at == input.len() {
+                return (at, Parsed::Need(1));
+            }
+            let first_word = worker.spans.len();
+            match self.parser.parse(&input[at..], limits, &mut worker.spans) {
+                Ok(Step::Request { consumed }) => {
+                    let words = worker.spans.len() - first_word;
+                    if words > 0 {
+                        let args = Args::new(&input[at..], &worker.spans[first_word..]);
+                        let found = dispatch::find(&args);
+                        worker.requests.push(Request {
+                            base: at as u32,
+                            end: (at + consumed) as u32,
+                            first_word: first_word as u32,
+                            words: words as u32,
+                            found,
+                        });
+                    }
+                    at += consumed;
+                    // What may change how the rest is read must have run before it is read.
+                    if !self.session.flags.authenticated {
+                        return (at, Parsed::Full);
+                    }
+                }
+                Ok(Step::Inline { consumed, args }) => return (at, Parsed::Inline(consumed, args)),
+                Ok(Step::Incomplete { needed }) => return (at, Parsed::Need(needed)),
+                Err(error) => return (at, Parsed::Malformed(error)),
+            }
+        }
+        (at, Parsed::Full)
+    }
+
+    fn execute_batch(
+        &mut self,
+        worker: &mut Worker,
+        db: &mut Db<'_>,
+        input: &[u8],
+    ) -> Option<Turn> {
+        let requests = std::mem::take(&mut worker.requests);
+        let spans = std::mem::take(&mut worker.spans);
+        if requests.len() > 1 {
+            prefetch(db, &requests);
+        }
+        let mut stopped = None;
+        for request in &requests {
+            let args = request.args(input, &spans);
+            match self.execute(worker, db, request.found, &args) {
+                None => {}
+                Some((then, true)) => {
+                    stopped = Some(Turn {
+                        consumed: request.end as usize,
+                        then,
+                    });
+                    break;
+                }
+                // It runs again later, from its beginning.
+                Some((then, false)) => {
+                    stopped = Some(Turn {
+                        consumed: request.base as usize,
+                        then,
+                    });
+                    break;
+                }
+            }
+        }
+        worker.requests = requests;
+        worker.spans = spans;
+        stopped
+    }
+
+    /// Runs one request. If the batch must stop: what then, and whether the request is done with.
+    #[inline]
+    fn execute(
+        &mut self,
+        worker: &mut Worker,
+        db: &mut Db<'_>,
+        found: Option<Found<'static>>,
+        args: &Args<'_>,
+    ) -> Option<(Then, bool)> {
+        if is_http(args.word(0)) {
+            return Some((Then::Close, true));
+        }
+        worker.commands += 1;
+        if let Some(found) = found {
+            worker.last_command = Some(found.registered.id);
+        }
+        let next = dispatch::execute(
+            &mut self.session,
+            db,
+            &worker.metrics,
+            found,
+            args,
+            &mut worker.reply,
+        );
+        match next {
+            Next::Go if self.session.flags.closing => Some((Then::Close, true)),
+            Next::Go if worker.reply.writer.len() > OUTPUT_LIMIT => Some((Then::Read(0), true)),
+            Next::Go => None,
+            Next::Later => {
+                self.later = worker.reply.later.take();
+                Some((Then::Later, true))
+            }
+            Next::Wait(until) => Some((Then::Wait(until), false)),
+        }
+    }
+
+    fn execute_inline(
+        &mut self,
+        worker: &mut Worker,
+        db: &mut Db<'_>,
+        words: &[Vec<u8>],
+    ) -> Option<(Then, bool)> {
+        if words.is_empty() {
+            return None;
+        }
+        let (joined, spans) = join(words);
+        let args = Args::new(&joined, &spans);
+        let found = dispatch::find(&args);
+        self.execute(worker, db, found, &args)
+    }
+}
+
+enum Parsed {
+    /// As many as a batch takes; there may be more.
+    Full,
+    Need(usize),
+    Inline(usize, Vec<Vec<u8>>),
+    Malformed(protocol::Error),
+}
+
+impl Protocol for Resp {
+    fn session(&self) -> &Session {
+        &self.session
+    }
+
+    fn process(&mut self, worker: &mut Worker, input: &[u8]) -> Turn {
+        let server = self.session.server.clone();
+        let now = server::now();
+        worker.begin_turn(self.session.version);
+        let mut db = Db::new(&server.keyspace, self.session.database, now);
+        let max_bulk_len = worker.settings(&server).proto_max_bulk_len as usize;
+        let mut at = 0;
+        let turn = loop {
+            let limits = if self.session.flags.authenticated {
+                Limits {
+                    max_bulk_len,
+                    ..Limits::authenticated()
+                }
+            } else {
+                Limits {
+                    max_bulk_len,
+                    ..Limits::unauthenticated()
+                }
+            };
+            let (end, parsed) = self.parse(worker, input, at, &limits);
+            if !worker.requests.is_empty()
+                && let Some(turn) = self.execute_batch(worker, &mut db, input)
+            {
+                // What was parsed beyond the stop is parsed again.
+                self.parser = RequestParser::new();
+                break turn;
+            }
+            at = end;
+            match parsed {
+                Parsed::Full => {}
+                Parsed::Need(needed) => {
+                    break Turn {
+                        consumed: at,
+                        then: Then::Read(needed.max(1)),
+                    };
+                }
+                Parsed::Inline(consumed, words) => {
+                    let stopped = self.execute_inline(worker, &mut db, &words);
+                    if !matches!(stopped, Some((_, false))) {
+                        at += consumed;
+                    }
+                    if let Some((then, _)) = stopped {
+                        break Turn { consumed: at, then };
+                    }
+                }
+                Parsed::Malformed(error) => {
+                    server.metrics.count_error(b"ERR");
+                    worker.reply.writer.protocol_error(&error);
+                    break Turn {
+                        consumed: input.len(),
+                        then: Then::Close,
+                    };
+                }
+            }
+        };
+        db.flush_statistics();
+        worker.end_turn(&self.session.client, now.millis());
+        turn
+    }
+
+    fn write_later(&mut self, worker: &mut Worker) -> bool {
+        worker.begin_turn(self.session.version);
+        let Some(later) = &mut self.later else {
+            return true;
+        };
+        while !later.write(&mut worker.reply.writer) {
+            if worker.reply.writer.len() > OUTPUT_LIMIT / 4 {
+                return false;
+            }
+        }
+        self.later = None;
+        true
+    }
+}
+
+impl Request {
+    #[inline]
+    fn args<'a>(&self, input: &'a [u8], spans: &'a [Span]) -> Args<'a> {
+        let first = self.first_word as usize;
+        Args::new(
+            &input[self.base as usize..],
+            &spans[first..first + self.words as usize],
+        )
+    }
+}
+
+/// Overlaps the memory accesses of a batch: first every key's bucket, then every key's entry.
+#[inline]
+fn prefetch(db: &Db<'_>, requests: &[Request]) {
+    let keyspace = db.keyspace();
+    let hashes = || {
+        let firsts = requests
+            .iter()
+            .filter_map(|request| request.found)
+            .map(|found| found.first_key);
+        firsts
+            .filter(|&first| first != NO_KEY)
+            .map(|(_, hash)| hash)
+    };
+    hashes().for_each(|hash| keyspace.prefetch(db.index(), hash));
+    hashes().for_each(|hash| keyspace.prefetch_entry(db.index(), hash));
+}
+
+/// A web browser can be made to send its requests here: they end the connection before anything of them runs.
+#[inline]
+fn is_http(name: &[u8]) -> bool {
+    match name.first() {
+        Some(b'P' | b'p') => name.eq_ignore_ascii_case(b"post"),
+        Some(b'H' | b'h') => name.eq_ignore_ascii_case(b"host:"),
+        _ => false,
+    }
+}
+
+/// Words of their own as one buffer and spans, as requests have them.
+pub fn join<W: AsRef<[u8]>>(words: &[W]) -> (Vec<u8>, Vec<Span>) {
+    let mut joined = Vec::new();
+    let spans = words
+        .iter()
+        .map(|word| {
+            let start = joined.len() as u32;
+            joined.extend_from_slice(word.as_ref());
+            Span {
+                start,
+                end: joined.len() as u32,
+            }
+        })
+        .collect();
+    (joined, spans)
+}

@@ -1,0 +1,255 @@
+//! The workers: each a thread with an event loop of its own, on which its connections live and die.
+
+use std::{
+    cell::RefCell,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread::{self, JoinHandle},
+};
+
+use protocol::resp::{
+    reply::{ReplyWriter, Version},
+    request::Span,
+};
+use tokio::{
+    net::{TcpStream, UnixStream},
+    runtime::{Builder, Runtime},
+    sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+};
+
+use crate::{
+    config::{Settings, Snapshot},
+    dispatch::command::Reply,
+    memcache::Memcache,
+    metrics::WorkerMetrics,
+    net::{
+        connection::Connection,
+        listener::{self, Listening},
+        resp::{Request, Resp},
+        stream::Stream,
+    },
+    server::{self, Server},
+    session::{
+        Session,
+        registry::{Address, Client, Wire},
+    },
+};
+
+/// Bytes of the buffer that a worker's connections read into.
+pub const READ_BUFFER: usize = 64 * 1024;
+
+thread_local! {
+    /// The worker of this thread, if it is one.
+    pub static WORKER: RefCell<Option<Worker>> = const { RefCell::new(None) };
+}
+
+/// What the connections of one worker share: buffers that only one of them needs at a time.
+pub struct Worker {
+    pub input: Box<[u8]>,
+    pub spans: Vec<Span>,
+    pub requests: Vec<Request>,
+    pub reply: Reply,
+    pub metrics: Arc<WorkerMetrics>,
+    settings: Snapshot,
+    /// Bytes read in this turn.
+    pub read: usize,
+    /// Commands run in this turn, and the last of them.
+    pub commands: u64,
+    pub last_command: Option<usize>,
+}
+
+impl Worker {
+    fn new(server: &Server, index: usize) -> Worker {
+        Worker {
+            input: vec![0; READ_BUFFER].into(),
+            spans: Vec::new(),
+            requests: Vec::new(),
+            reply: Reply::new(ReplyWriter::new(Version::Resp2)),
+            metrics: server.metrics.workers[index].clone(),
+            settings: Snapshot::new(&server.config),
+            read: 0,
+            commands: 0,
+            last_command: None,
+        }
+    }
+
+    /// The settings as they are now.
+    #[inline]
+    pub fn settings(&mut self, server: &Server) -> &Settings {
+        self.settings.current(&server.config)
+    }
+
+    /// Ready to write one connection's replies.
+    #[inline]
+    pub fn begin_turn(&mut self, version: Version) {
+        self.reply.writer.set_version(version);
+        self.commands = 0;
+        self.last_command = None;
+    }
+
+    /// Counts what a connection's turn came to.
+    #[inline]
+    pub fn end_turn(&mut self, client: &Client, now_ms: i64) {
+        let read = std::mem::take(&mut self.read);
+        self.metrics.bytes_in.add(read as u64);
+        self.metrics.reads.add(1);
+        client.note_turn(
+            now_ms,
+            read,
+            self.reply.writer.len(),
+            self.commands,
+            self.last_command,
+        );
+    }
+}
+
+/// A connection on its way to a worker.
+pub struct Incoming {
+    socket: Socket,
+    wire: Wire,
+    address: Address,
+    local_address: Address,
+}
+
+enum Socket {
+    Tcp(std::net::TcpStream),
+    Unix(std::os::unix::net::UnixStream),
+}
+
+impl Incoming {
+    pub fn tcp(
+        stream: std::net::TcpStream,
+        wire: Wire,
+        address: Address,
+        local_address: Address,
+    ) -> Incoming {
+        Incoming {
+            socket: Socket::Tcp(stream),
+            wire,
+            address,
+            local_address,
+        }
+    }
+
+    pub fn unix(stream: std::os::unix::net::UnixStream, wire: Wire, address: Address) -> Incoming {
+        Incoming {
+            socket: Socket::Unix(stream),
+            wire,
+            local_address: address.clone(),
+            address,
+        }
+    }
+
+    /// Starts the connection on the worker of this thread.
+    fn start(self, server: &Arc<Server>) -> io::Result<()> {
+        let stream = match self.socket {
+            Socket::Tcp(stream) => Stream::Tcp(TcpStream::from_std(stream)?),
+            Socket::Unix(stream) => Stream::Unix(UnixStream::from_std(stream)?),
+        };
+        let limit = server.config.settings().maxclients as usize;
+        let now = server::now().millis();
+        let admitted = server.clients.add(
+            limit,
+            self.wire,
+            self.address,
+            self.local_address,
+            stream.descriptor(),
+            now,
+        );
+        server.metrics.connections.fetch_add(1, Ordering::Relaxed);
+        let Some(client) = admitted else {
+            server
+                .metrics
+                .rejected_connections
+                .fetch_add(1, Ordering::Relaxed);
+            refuse(&stream, self.wire);
+            return Ok(());
+        };
+        let session = Session::new(server.clone(), client);
+        match self.wire {
+            Wire::Resp => drop(tokio::spawn(Connection::new(stream, Resp::new(session)))),
+            Wire::Memcached => drop(tokio::spawn(Connection::new(
+                stream,
+                Memcache::new(session),
+            ))),
+        }
+        Ok(())
+    }
+}
+
+/// Tells a client that there are too many, as far as its socket takes the line at once.
+fn refuse(stream: &Stream, wire: Wire) {
+    let line: &[u8] = match wire {
+        Wire::Resp => b"-ERR max number of clients reached\r\n",
+        Wire::Memcached => b"ERROR Too many open connections\r\n",
+    };
+    let _ = match stream {
+        Stream::Tcp(stream) => stream.try_write(line),
+        Stream::Unix(stream) => stream.try_write(line),
+    };
+}
+
+/// The way to all workers, for whoever accepts connections.
+#[derive(Clone)]
+pub struct Workers {
+    inboxes: Arc<[UnboundedSender<Incoming>]>,
+    next: Arc<AtomicUsize>,
+}
+
+impl Workers {
+    /// Gives a connection to the next worker in turn.
+    pub fn place(&self, incoming: Incoming) {
+        let next = self.next.fetch_add(1, Ordering::Relaxed) % self.inboxes.len();
+        // A worker ends only with the program, and connections with it.
+        let _ = self.inboxes[next].send(incoming);
+    }
+}
+
+/// Starts all workers; the first one accepts.
+///
+/// # Errors
+/// The system refuses an event loop or a thread.
+pub fn start(server: &Arc<Server>, listeners: Vec<Listening>) -> io::Result<Vec<JoinHandle<()>>> {
+    let count = server.metrics.workers.len();
+    let (inboxes, receivers): (Vec<_>, Vec<_>) = (0..count).map(|_| unbounded_channel()).unzip();
+    let workers = Workers {
+        inboxes: inboxes.into(),
+        next: Arc::new(AtomicUsize::new(0)),
+    };
+    let mut listeners = Some((workers, listeners));
+    let mut threads = Vec::new();
+    for (index, receiver) in receivers.into_iter().enumerate() {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let server = server.clone();
+        let listeners = listeners.take();
+        let thread = thread::Builder::new()
+            .name(format!("worker-{index}"))
+            .spawn(move || run(&server, index, &runtime, receiver, listeners))?;
+        threads.push(thread);
+    }
+    Ok(threads)
+}
+
+fn run(
+    server: &Arc<Server>,
+    index: usize,
+    runtime: &Runtime,
+    mut inbox: UnboundedReceiver<Incoming>,
+    listeners: Option<(Workers, Vec<Listening>)>,
+) {
+    WORKER.set(Some(Worker::new(server, index)));
+    runtime.block_on(async {
+        if let Some((workers, listeners)) = listeners {
+            for listening in listeners {
+                tokio::spawn(listener::accept(server.clone(), workers.clone(), listening));
+            }
+        }
+        while let Some(incoming) = inbox.recv().await {
+            // A socket that the event loop refuses is closed: the client sees that.
+            let _ = incoming.start(server);
+        }
+    });
+}

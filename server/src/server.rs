@@ -1,0 +1,203 @@
+//! The state that all workers share.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicI64, Ordering},
+        mpsc::Receiver,
+    },
+    thread,
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
+
+use parking_lot::Mutex;
+use storage::{
+    changes::Changes,
+    keyspace::{Garbage, Keyspace},
+    time::Timestamp,
+};
+use tokio::sync::Notify;
+
+use crate::{config::Config, metrics::Metrics, session::registry::Registry};
+
+/// Shards per worker; with 256 at least, two workers rarely want the same one.
+const SHARDS_PER_WORKER: usize = 16;
+const MIN_SHARDS: usize = 256;
+
+/// Everything that is not one connection's.
+pub struct Server {
+    pub config: Config,
+    pub keyspace: Keyspace,
+    pub clients: Registry,
+    pub metrics: Metrics,
+    pub pause: Pause,
+    pub shutdown: Shutdown,
+    /// Whether maintenance deletes expired keys; DEBUG SET-ACTIVE-EXPIRE turns it off.
+    pub active_expire: AtomicBool,
+    pub started: Instant,
+    pub started_at: Timestamp,
+    /// 40 hexadecimal digits, different at every start.
+    pub run_id: String,
+}
+
+/// CLIENT PAUSE: until when which commands wait.
+#[derive(Default)]
+pub struct Pause {
+    until_ms: AtomicI64,
+    all_commands: AtomicBool,
+}
+
+/// A request to end the program.
+#[derive(Default)]
+pub struct Shutdown {
+    requested: Mutex<Option<ShutdownRequest>>,
+    notify: Notify,
+}
+
+/// How to end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ShutdownRequest {
+    /// SHUTDOWN SAVE or NOSAVE; `None` leaves it to the save points.
+    pub save: Option<bool>,
+    pub now: bool,
+    pub force: bool,
+}
+
+impl Server {
+    pub fn new(config: Config) -> Arc<Server> {
+        let settings = config.settings();
+        let workers = settings.io_threads.max(1) as usize;
+        let shards = match settings.shards {
+            0 => (workers * SHARDS_PER_WORKER).max(MIN_SHARDS),
+            shards => shards as usize,
+        };
+        let (freer, garbage) = std::sync::mpsc::channel();
+        let server = Arc::new(Server {
+            keyspace: Keyspace::new(shards, settings.databases as usize, Some(freer)),
+            clients: Registry::default(),
+            metrics: Metrics::new(workers),
+            pause: Pause::default(),
+            shutdown: Shutdown::default(),
+            active_expire: AtomicBool::new(true),
+            started: Instant::now(),
+            started_at: now(),
+            run_id: random_hex(),
+            config,
+        });
+        start_freeing(&server, garbage);
+        server
+    }
+
+    /// What follows a command's changes once its locks are released: the change counter, then events.
+    pub fn settle(&self, changes: &mut Changes) {
+        self.keyspace
+            .statistics
+            .dirty
+            .fetch_add(changes.dirty, Ordering::Relaxed);
+        changes.dirty = 0;
+    }
+}
+
+impl Pause {
+    /// Holds commands back until `until_ms`; a pause in force is only ever made longer and stronger.
+    pub fn begin(&self, until_ms: i64, all_commands: bool) {
+        self.until_ms.fetch_max(until_ms, Ordering::Relaxed);
+        self.all_commands.fetch_or(all_commands, Ordering::Relaxed);
+    }
+
+    pub fn end(&self) {
+        self.until_ms.store(0, Ordering::Relaxed);
+        self.all_commands.store(false, Ordering::Relaxed);
+    }
+
+    /// The time to wait for, if commands (those that write, or all) are held back now.
+    #[inline]
+    pub fn until(&self, now_ms: i64, writes: bool) -> Option<i64> {
+        let until = self.until_ms.load(Ordering::Relaxed);
+        if until == 0 {
+            return None;
+        }
+        if until <= now_ms {
+            self.end();
+            return None;
+        }
+        (writes || self.all_commands.load(Ordering::Relaxed)).then_some(until)
+    }
+
+    /// Until when, and whether all commands wait, for INFO.
+    pub fn state(&self, now_ms: i64) -> Option<(i64, bool)> {
+        self.until(now_ms, true)
+            .map(|until| (until, self.all_commands.load(Ordering::Relaxed)))
+    }
+}
+
+impl Shutdown {
+    pub fn request(&self, request: ShutdownRequest) {
+        *self.requested.lock() = Some(request);
+        self.notify.notify_one();
+    }
+
+    /// Takes a request back; false if there was none.
+    pub fn abort(&self) -> bool {
+        self.requested.lock().take().is_some()
+    }
+
+    /// Waits for a request.
+    pub async fn requested(&self) -> ShutdownRequest {
+        loop {
+            if let Some(request) = *self.requested.lock() {
+                return request;
+            }
+            self.notify.notified().await;
+        }
+    }
+}
+
+/// The time now.
+#[inline]
+pub fn now() -> Timestamp {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    Timestamp(since.as_millis() as i64)
+}
+
+/// 40 random hexadecimal digits.
+pub fn random_hex() -> String {
+    (0..5)
+        .map(|_| format!("{:08x}", random_word() as u32))
+        .collect()
+}
+
+/// 64 random bits, good for names and sampling, not for secrets.
+pub fn random_word() -> u64 {
+    use std::hash::{BuildHasher, Hasher, RandomState};
+    // Each `RandomState` has keys of its own, derived from the system's randomness.
+    RandomState::new().build_hasher().finish()
+}
+
+/// Big values and flushed tables are dropped on a thread of their own, so that no client waits for it.
+fn start_freeing(server: &Arc<Server>, garbage: Receiver<Garbage>) {
+    let server = Arc::downgrade(server);
+    let work = move || {
+        for piece in garbage {
+            drop(piece);
+            if let Some(server) = server.upgrade() {
+                server
+                    .keyspace
+                    .statistics
+                    .freeing
+                    .fetch_sub(1, Ordering::Relaxed);
+                server
+                    .keyspace
+                    .statistics
+                    .freed
+                    .fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    };
+    thread::Builder::new()
+        .name("freeing".into())
+        .spawn(work)
+        .expect("the system can start a thread");
+}

@@ -1,0 +1,84 @@
+//! What the server knows of one connection.
+
+pub mod registry;
+
+use std::sync::Arc;
+
+use protocol::resp::reply::Version;
+
+use self::registry::Client;
+use crate::{dispatch::transaction::Transaction, server::Server};
+
+/// A connection's state, owned by the one worker it lives on.
+pub struct Session {
+    pub server: Arc<Server>,
+    /// What others may know of it.
+    pub client: Arc<Client>,
+    pub database: usize,
+    pub version: Version,
+    pub flags: Flags,
+    pub transaction: Option<Box<Transaction>>,
+}
+
+/// States that commands and replies depend on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flags {
+    /// May use the server: gave the password, or none is set.
+    pub authenticated: bool,
+    /// Said goodbye: close once the replies are written.
+    pub closing: bool,
+    /// CLIENT REPLY OFF.
+    pub replies_off: bool,
+    /// CLIENT REPLY SKIP was just said: skip the next reply.
+    pub skip_next: bool,
+    /// CLIENT NO-TOUCH.
+    pub no_touch: bool,
+    /// Commands are queued for EXEC.
+    pub in_transaction: bool,
+}
+
+impl Session {
+    pub fn new(server: Arc<Server>, client: Arc<Client>) -> Session {
+        let authenticated = server.config.settings().requirepass.is_empty();
+        Session {
+            server,
+            client,
+            database: 0,
+            version: Version::Resp2,
+            flags: Flags {
+                authenticated,
+                ..Flags::default()
+            },
+            transaction: None,
+        }
+    }
+
+    /// Back to how a connection begins, as RESET does.
+    pub fn reset(&mut self) {
+        self.leave_transaction();
+        self.database = 0;
+        self.client.set_database(0);
+        self.version = Version::Resp2;
+        let authenticated = self.server.config.settings().requirepass.is_empty();
+        self.flags = Flags {
+            authenticated,
+            ..Flags::default()
+        };
+        self.client.reset();
+    }
+
+    /// Forgets queued commands and watched keys.
+    pub fn leave_transaction(&mut self) {
+        self.flags.in_transaction = false;
+        if let Some(transaction) = self.transaction.take() {
+            transaction.unwatch(&self.server.keyspace);
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.leave_transaction();
+        self.server.clients.remove(self.client.id);
+    }
+}

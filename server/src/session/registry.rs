@@ -1,0 +1,282 @@
+//! All connected clients, as other clients and the server see them.
+
+use std::{
+    fmt,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering},
+    },
+    task::Waker,
+};
+
+use hashbrown::HashMap;
+use parking_lot::{Mutex, RwLock};
+
+/// One end of a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    Tcp(SocketAddr),
+    Unix(Arc<str>),
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Address::Tcp(address) => write!(f, "{address}"),
+            Address::Unix(path) => write!(f, "{path}:0"),
+        }
+    }
+}
+
+/// Which protocol a connection speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wire {
+    Resp,
+    Memcached,
+}
+
+/// What a client tells of itself with CLIENT SETNAME and SETINFO.
+#[derive(Clone, Debug, Default)]
+pub struct Details {
+    pub name: Vec<u8>,
+    pub library_name: Vec<u8>,
+    pub library_version: Vec<u8>,
+    pub user: Vec<u8>,
+}
+
+/// A client as others see it. Its worker keeps the numbers current with relaxed stores; nothing hangs on their order.
+pub struct Client {
+    pub id: u64,
+    pub wire: Wire,
+    pub address: Address,
+    pub local_address: Address,
+    pub descriptor: i32,
+    pub connected_at_ms: i64,
+    last_active_ms: AtomicI64,
+    last_command: AtomicU32,
+    database: AtomicU32,
+    commands: AtomicU64,
+    bytes_in: AtomicU64,
+    bytes_out: AtomicU64,
+    pub resp3: AtomicBool,
+    pub no_evict: AtomicBool,
+    pub no_touch: AtomicBool,
+    pub in_transaction: AtomicBool,
+    /// Commands queued by MULTI, -1 outside.
+    pub queued: AtomicI64,
+    pub watched_keys: AtomicUsize,
+    pub input_bytes: AtomicUsize,
+    pub output_bytes: AtomicUsize,
+    killed: AtomicBool,
+    details: Mutex<Option<Box<Details>>>,
+    waker: Mutex<Option<Waker>>,
+}
+
+/// `last_command` before the first.
+const NO_COMMAND: u32 = u32::MAX;
+
+impl Client {
+    fn new(
+        id: u64,
+        wire: Wire,
+        address: Address,
+        local_address: Address,
+        descriptor: i32,
+        now_ms: i64,
+    ) -> Client {
+        Client {
+            id,
+            wire,
+            address,
+            local_address,
+            descriptor,
+            connected_at_ms: now_ms,
+            last_active_ms: AtomicI64::new(now_ms),
+            last_command: AtomicU32::new(NO_COMMAND),
+            database: AtomicU32::new(0),
+            commands: AtomicU64::new(0),
+            bytes_in: AtomicU64::new(0),
+            bytes_out: AtomicU64::new(0),
+            resp3: AtomicBool::new(false),
+            no_evict: AtomicBool::new(false),
+            no_touch: AtomicBool::new(false),
+            in_transaction: AtomicBool::new(false),
+            queued: AtomicI64::new(-1),
+            watched_keys: AtomicUsize::new(0),
+            input_bytes: AtomicUsize::new(0),
+            output_bytes: AtomicUsize::new(0),
+            killed: AtomicBool::new(false),
+            details: Mutex::new(None),
+            waker: Mutex::new(None),
+        }
+    }
+
+    /// Notes a turn: so many bytes read and commands run, the last of them this.
+    #[inline]
+    pub fn note_turn(
+        &self,
+        now_ms: i64,
+        bytes_in: usize,
+        bytes_out: usize,
+        commands: u64,
+        last_command: Option<usize>,
+    ) {
+        self.last_active_ms.store(now_ms, Ordering::Relaxed);
+        add(&self.bytes_in, bytes_in as u64);
+        add(&self.bytes_out, bytes_out as u64);
+        add(&self.commands, commands);
+        if let Some(command) = last_command {
+            self.last_command.store(command as u32, Ordering::Relaxed);
+        }
+    }
+
+    /// The running command, so that CLIENT LIST can show it.
+    pub fn note_command(&self, command: usize) {
+        self.last_command.store(command as u32, Ordering::Relaxed);
+    }
+
+    pub fn last_active_ms(&self) -> i64 {
+        self.last_active_ms.load(Ordering::Relaxed)
+    }
+
+    /// The number of the last command, as the command table counts.
+    pub fn last_command(&self) -> Option<usize> {
+        let command = self.last_command.load(Ordering::Relaxed);
+        (command != NO_COMMAND).then_some(command as usize)
+    }
+
+    pub fn commands(&self) -> u64 {
+        self.commands.load(Ordering::Relaxed)
+    }
+
+    pub fn bytes_in(&self) -> u64 {
+        self.bytes_in.load(Ordering::Relaxed)
+    }
+
+    pub fn bytes_out(&self) -> u64 {
+        self.bytes_out.load(Ordering::Relaxed)
+    }
+
+    pub fn database(&self) -> u32 {
+        self.database.load(Ordering::Relaxed)
+    }
+
+    pub fn set_database(&self, database: usize) {
+        self.database.store(database as u32, Ordering::Relaxed);
+    }
+
+    pub fn details(&self) -> Details {
+        self.details.lock().as_deref().cloned().unwrap_or_default()
+    }
+
+    /// Changes what the client tells of itself.
+    pub fn set_details(&self, change: impl FnOnce(&mut Details)) {
+        change(self.details.lock().get_or_insert_default());
+    }
+
+    /// Back to what a new client has.
+    pub fn reset(&self) {
+        for flag in [
+            &self.resp3,
+            &self.no_evict,
+            &self.no_touch,
+            &self.in_transaction,
+        ] {
+            flag.store(false, Ordering::Relaxed);
+        }
+        self.queued.store(-1, Ordering::Relaxed);
+        self.watched_keys.store(0, Ordering::Relaxed);
+        if let Some(details) = self.details.lock().as_mut() {
+            details.name.clear();
+            details.user.clear();
+        }
+    }
+
+    /// Remembers how to wake the connection. Once, at its first turn: a task's waker stays good for its life.
+    pub fn set_waker(&self, waker: &Waker) {
+        *self.waker.lock() = Some(waker.clone());
+    }
+
+    /// Makes the connection take a turn, to see what was left for it.
+    pub fn wake(&self) {
+        if let Some(waker) = self.waker.lock().as_ref() {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Ends the connection at its next turn, which is now.
+    pub fn kill(&self) {
+        self.killed.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    pub fn is_killed(&self) -> bool {
+        self.killed.load(Ordering::Acquire)
+    }
+}
+
+/// Adds to a number that only one thread writes.
+#[inline]
+fn add(counter: &AtomicU64, by: u64) {
+    counter.store(counter.load(Ordering::Relaxed) + by, Ordering::Relaxed);
+}
+
+/// All clients by number. Numbers are never reused.
+#[derive(Default)]
+pub struct Registry {
+    clients: RwLock<HashMap<u64, Arc<Client>>>,
+    last_id: AtomicU64,
+}
+
+impl Registry {
+    /// Admits a client, unless `limit` are connected already.
+    pub fn add(
+        &self,
+        limit: usize,
+        wire: Wire,
+        address: Address,
+        local_address: Address,
+        descriptor: i32,
+        now_ms: i64,
+    ) -> Option<Arc<Client>> {
+        let mut clients = self.clients.write();
+        if clients.len() >= limit {
+            return None;
+        }
+        let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
+        let client = Arc::new(Client::new(
+            id,
+            wire,
+            address,
+            local_address,
+            descriptor,
+            now_ms,
+        ));
+        clients.insert(id, client.clone());
+        Some(client)
+    }
+
+    pub fn remove(&self, id: u64) {
+        self.clients.write().remove(&id);
+    }
+
+    pub fn get(&self, id: u64) -> Option<Arc<Client>> {
+        self.clients.read().get(&id).cloned()
+    }
+
+    pub fn len(&self) -> usize {
+        self.clients.read().len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// All clients, in the order they came.
+    pub fn all(&self) -> Vec<Arc<Client>> {
+        let mut all: Vec<_> = self.clients.read().values().cloned().collect();
+        all.sort_unstable_by_key(|client| client.id);
+        all
+    }
+}
