@@ -231,6 +231,126 @@ mod tests {
     use super::*;
 
     #[test]
+    fn patterns_match_what_the_original_matches() {
+        // Pattern, texts that match, texts that do not.
+        type Case = (
+            &'static str,
+            &'static [&'static str],
+            &'static [&'static str],
+        );
+        let cases: &[Case] = &[
+            (r"[a", &[r"a"], &[r"[a", r"a[", r"[a-"]),
+            (r"[", &[], &[r"[", r"*[", r"-["]),
+            (r"[]", &[], &[r"][-", r"c[]", r"[^a]"]),
+            (r"[^]", &[r"*", r"-", r"?"], &[r"[^a]", r"^[", r"^]"]),
+            (r"[]a]", &[], &[r"[^a]", r"[-b]a", r"ba][b"]),
+            (r"[a-]", &[r"]", r"^", r"a"], &[r"[-b]a", r"[a-", r"]-a"]),
+            (r"[a-]]", &[r"]", r"^", r"a"], &[r"[-b]a", r"[a-", r"]-a"]),
+            (r"[^a-]", &[r"*", r"-", r"?"], &[r"[^a]", r"[-b]a", r"[^-"]),
+            (r"[\]]", &[r"]"], &[r"\]", r"[\b", r"[\c"]),
+            (r"[\", &[r"\"], &[r"[\b", r"[\c", r"-\[\"]),
+            (r"\", &[r"\"], &[r"A\", r"\]", r"\a"]),
+            (r"a\", &[r"a\"], &[r"\a", r"\aa", r"a\*"]),
+            (r"\\", &[r"\"], &[r"A\", r"\]", r"\a"]),
+            (r"[b-a]", &[r"a", r"b"], &[r"[-b]a", r"*b-a[", r"ba-[z"]),
+            (r"[a-b", &[r"a", r"b"], &[r"*b-a[", r"[-b]a", r"ba-[z"]),
+            (r"[a-", &[r"-", r"a"], &[r"[a-", r"*b-a[", r"[-b]a"]),
+            (r"[^", &[r"*", r"-", r"?"], &[r"^[", r"[^-", r"^[*"]),
+            (r"*", &[r"*", r"-", r"?"], &[]),
+            (r"?", &[r"*", r"-", r"?"], &[r"?*", r"?A", r"?["]),
+            (r"*?", &[r"*", r"-", r"?"], &[]),
+            (
+                r"a*b",
+                &[r"ab", r"aAb", r"aab"],
+                &[r"*]ab", r"**ba\", r"*b-a["],
+            ),
+            (r"[^a]*", &[r"*", r"-", r"?"], &[r"a*]b", r"a]a^", r"a^c["]),
+            (
+                r"[a\-c]",
+                &[r"-", r"a", r"c"],
+                &[r"[-b]a", r"]c\ba", r"a-\a["],
+            ),
+            (r"[-a]", &[r"-", r"a"], &[r"[-b]a", r"[a-", r"]-a"]),
+            (
+                r"[a-c-z]",
+                &[r"-", r"a", r"b"],
+                &[r"-]]az", r"[-b]a", r"ba-[z"],
+            ),
+            (r"[A-z]", &[r"A", r"[", r"\"], &[r"][-", r"-Azc", r"[z*A"]),
+            (
+                r"*[^a-z]",
+                &[r"*", r"-", r"?"],
+                &[r"*^[z", r"]z^a", r"^z]a"],
+            ),
+            (r"a[]b", &[], &[r"[-b]a", r"ba][b", r"]ba"]),
+            (r"[]-a]", &[], &[r"[-b]a", r"[a-", r"]-a"]),
+            (r"[^]a]", &[], &[r"[^a]", r"^a[", r"[^ba"]),
+            (r"*\", &[r"\", r"A\", r"^\"], &[r"*\*", r"a\*", r"\*b?"]),
+            (
+                r"*[Aab*a",
+                &[r"*", r"A", r"a"],
+                &[r"*b-a[", r"Ab[", r"Aa?["],
+            ),
+            (r"[ac-[^", &[r"[", r"\", r"]"], &[r"a^c[", r"[^-", r"[a-"]),
+            (r"[a-]]", &[r"]", r"^", r"a"], &[r"[-b]a", r"[a-", r"]-a"]),
+            (r"^[bb", &[r"^b"], &[r"[^ba", r"A^[b?", r"A^[b^"]),
+            (r"\][a*^a", &[r"]a"], &[r"[^a]", r"^*\", r"^[*"]),
+            (r"-?cc", &[r"-ccc"], &[r"-c?", r"?-ac", r"c?]-*"]),
+            (
+                r"*a\A*[a",
+                &[r"[aAa", r"aaAba"],
+                &[r"a\*", r"*cAa", r"A*-a"],
+            ),
+            (
+                r"[*?\]Aa",
+                &[r"*", r"?", r"A"],
+                &[r"*]?Aa", r"Aa?[", r"\?a["],
+            ),
+            (r"\*?c", &[r"*]c"], &[r"\*b?", r"ac*?", r"c?]*"]),
+            (r"?^a[Aa", &[r"\^aa"], &[r"Aa?[", r"A^[b?", r"^a["]),
+            (r"b[ba\a", &[r"bb"], &[r"[\b", r"Ab\a", r"[^ba"]),
+            (r"*^c??", &[r"c^c-*"], &[r"?c^", r"ac*?", r"c?]*"]),
+            (r"\*[[", &[r"*["], &[r"*\*", r"[\b", r"[\c"]),
+            (
+                r"b[-?*a^",
+                &[r"b*", r"b?", r"b^"],
+                &[r"*b-a[", r"^*-b[", r"[^ba"],
+            ),
+            (r"c[aa*^]", &[r"c*", r"ca"], &[r"[^a]", r"a^c[", r"*b^ca"]),
+            (
+                r"*\][?a",
+                &[r"]a", r"z]a", r"**]a"],
+                &[r"\?a[", r"*]?Aa", r"\**?a"],
+            ),
+            (r"\\[b[c", &[r"\b", r"\c"], &[r"[\b", r"[\c", r"[c?b"]),
+            (r"[*]A", &[r"*A"], &[r"[z*A", r"*]??A", r"*]?Aa"]),
+            (r"?*a-", &[r"[a-", r"ba-"], &[r"*a?", r"a?-", r"-?aa"]),
+            (
+                r"[a[c?[]a",
+                &[r"?a", r"[a", r"aa"],
+                &[r"?[c", r"]ac", r"c[]"],
+            ),
+            (r"\[*]", &[r"[^a]"], &[r"*[", r"\]", r"*\*"]),
+            (r"-[b*", &[r"-b"], &[r"*b-a[", r"A[-*b", r"^*-b["]),
+            (
+                r"?[[c",
+                &[r"*[", r"*c", r"-["],
+                &[r"?[c", r"[c?b", r"b?c^["],
+            ),
+            (r"[a?A][\-", &[r"A-"], &[r"Aa?[", r"\?a[", r"*]?Aa"]),
+        ];
+        for (pattern, matching, others) in cases {
+            for (texts, expected) in [(matching, true), (others, false)] {
+                for text in *texts {
+                    let matched =
+                        matches(pattern.as_bytes(), text.as_bytes(), super::Case::Sensitive);
+                    assert_eq!(matched, expected, "{pattern} {text}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn a_pattern_bomb_ends_soon() {
         let mut pattern = b"*a".repeat(20_000);
         pattern.push(b'b');

@@ -47,12 +47,9 @@ pub(super) fn ipv6(address: &str) -> Result<(), &'static str> {
     )
 }
 
-/// The address goes into files and replies where other characters would mean something.
 pub(super) fn announced_ip(address: &str) -> Result<(), &'static str> {
-    let known =
-        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b':' | b'-' | b'_' | b'%');
     require(
-        address.bytes().all(known),
+        means_nothing_in_files(address),
         "cluster-announce-ip contains invalid character",
     )
 }
@@ -70,9 +67,8 @@ pub(super) fn hostname(name: &str) -> Result<(), &'static str> {
 }
 
 pub(super) fn human_name(name: &str) -> Result<(), &'static str> {
-    let known = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
     require(
-        name.bytes().all(known),
+        means_nothing_in_files(name),
         "Announced human node name contained invalid character",
     )
 }
@@ -118,6 +114,13 @@ pub(super) fn title_template(template: &str) -> Result<(), &'static str> {
         };
     }
     Ok(())
+}
+
+/// Whether the text can go into a cluster's file and its nodes' messages, where other characters separate.
+fn means_nothing_in_files(text: &str) -> bool {
+    let known =
+        |byte: u8| byte.is_ascii_alphanumeric() || b"-./:_`".contains(&byte) || !byte.is_ascii();
+    text.bytes().all(known)
 }
 
 fn file_name(name: &str, empty: &'static str, is_path: &'static str) -> Result<(), &'static str> {

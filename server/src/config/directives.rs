@@ -28,6 +28,7 @@ const APPEND_ONLY_FILE: Effect = AcceptedWithoutEffect("there is no append-only 
 const REPLICATION: Effect = AcceptedWithoutEffect("there is no replication");
 const CLUSTER: Effect = AcceptedWithoutEffect("there is no cluster mode");
 const TLS: Effect = AcceptedWithoutEffect("connections are not encrypted");
+const NO_TLS: &str = "Unable to update TLS configuration. Check server logs.";
 const SCRIPTING: Effect = AcceptedWithoutEffect("there are no scripts");
 const EVICTION: Effect = AcceptedWithoutEffect("memory is not limited");
 const RDMA: Effect = AcceptedWithoutEffect("there is no RDMA transport");
@@ -455,7 +456,8 @@ directives! {
         min_replicas_max_lag: u32 = integer(10, 0, INT_MAX), "min-replicas-max-lag" | "min-slaves-max-lag", AtRunTime,
             REPLICATION;
         /// Bytes of changes kept for replicas whose link breaks.
-        repl_backlog_size: u64 = memory(10 * MB, 1, LONG_MAX), "repl-backlog-size", AtRunTime, REPLICATION;
+        repl_backlog_size: u64 = memory(10 * MB, 1, LONG_MAX).raised_to(16 << 10), "repl-backlog-size", AtRunTime,
+            REPLICATION;
         /// Seconds the changes are kept when no replica is left; 0 keeps them.
         repl_backlog_ttl: u64 = integer(3600, 0, i64::MAX), "repl-backlog-ttl", AtRunTime, REPLICATION;
         /// Gathers small packets to replicas.
@@ -528,7 +530,7 @@ directives! {
         cluster_allow_pubsubshard_when_down: bool = yes_no(true), "cluster-allow-pubsubshard-when-down", AtRunTime,
             CLUSTER;
         /// Most bytes waiting on one link of the cluster bus; 0 is no limit.
-        cluster_link_sendbuf_limit: u64 = memory(0, 0, LONG_MAX), "cluster-link-sendbuf-limit", AtRunTime, CLUSTER;
+        cluster_link_sendbuf_limit: u64 = memory(0, 0, u64::MAX), "cluster-link-sendbuf-limit", AtRunTime, CLUSTER;
         /// How redirections name nodes.
         cluster_preferred_endpoint_type: EndpointType = choice(EndpointType::Ip), "cluster-preferred-endpoint-type",
             AtRunTime, CLUSTER;
@@ -582,8 +584,7 @@ directives! {
 
     "TLS" {
         /// TCP port for RESP clients over TLS; 0 does not listen.
-        tls_port: u16 = integer(0, 0, PORT_MAX).zero_only("Unable to update TLS configuration. Check server logs."),
-            "tls-port", AtRunTime, TLS;
+        tls_port: u16 = integer(0, 0, PORT_MAX).zero_only(NO_TLS), "tls-port", AtRunTime, TLS;
         /// Certificate of the server.
         tls_cert_file: PathBuf = path(), "tls-cert-file", AtRunTime, TLS;
         /// Private key of the server.
@@ -609,9 +610,9 @@ directives! {
         /// Seconds between looks for changed certificates; 0 never looks.
         tls_auto_reload_interval: u32 = integer(0, 0, INT_MAX), "tls-auto-reload-interval", AtRunTime, TLS;
         /// Replicates over TLS.
-        tls_replication: bool = yes_no(false), "tls-replication", AtRunTime, TLS;
+        tls_replication: bool = yes_no(false).never_yes(NO_TLS), "tls-replication", AtRunTime, TLS;
         /// Runs the cluster bus over TLS.
-        tls_cluster: bool = yes_no(false), "tls-cluster", AtRunTime, TLS;
+        tls_cluster: bool = yes_no(false).never_yes(NO_TLS), "tls-cluster", AtRunTime, TLS;
         /// Versions of TLS that are spoken.
         tls_protocols: String = text(""), "tls-protocols", AtRunTime, TLS;
         /// Ciphers up to TLS 1.2.

@@ -124,7 +124,7 @@ This page is written from the table in `server/src/config/directives.rs`.
             names += &format!(" `{alias}`");
         }
         let default = match default(directive) {
-            empty if empty.is_empty() => empty,
+            empty if empty.is_empty() => "`\"\"`".to_owned(),
             words if matches!(directive.name, "dir" | "io-threads") => words,
             value => format!("`{value}`"),
         };

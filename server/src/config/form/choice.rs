@@ -5,10 +5,22 @@ use super::{Form, Rejection, Source, Words, join};
 /// `yes` or `no`.
 pub(in super::super) struct YesNo {
     initial: bool,
+    refusal: Option<&'static str>,
 }
 
 pub(in super::super) const fn yes_no(initial: bool) -> YesNo {
-    YesNo { initial }
+    YesNo {
+        initial,
+        refusal: None,
+    }
+}
+
+impl YesNo {
+    /// This program cannot do it: `yes` is refused with this reason.
+    pub(in super::super) const fn never_yes(mut self, reason: &'static str) -> YesNo {
+        self.refusal = Some(reason);
+        self
+    }
 }
 
 impl Form for YesNo {
@@ -20,7 +32,10 @@ impl Form for YesNo {
 
     fn update(&self, value: &mut bool, words: &[&[u8]], _: Source) -> Result<(), Rejection> {
         *value = match words[0] {
-            word if word.eq_ignore_ascii_case(b"yes") => true,
+            word if word.eq_ignore_ascii_case(b"yes") => match self.refusal {
+                None => true,
+                Some(reason) => return Err(reason.into()),
+            },
             word if word.eq_ignore_ascii_case(b"no") => false,
             _ => return Err("argument must be 'yes' or 'no'".into()),
         };

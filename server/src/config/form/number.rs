@@ -155,6 +155,7 @@ pub(in super::super) struct Memory {
     initial: u64,
     least: u64,
     most: u64,
+    raised_to: u64,
 }
 
 pub(in super::super) const fn memory(initial: u64, least: u64, most: u64) -> Memory {
@@ -162,6 +163,15 @@ pub(in super::super) const fn memory(initial: u64, least: u64, most: u64) -> Mem
         initial,
         least,
         most,
+        raised_to: 0,
+    }
+}
+
+impl Memory {
+    /// `CONFIG SET` raises smaller sizes to this one.
+    pub(in super::super) const fn raised_to(mut self, bytes: u64) -> Memory {
+        self.raised_to = bytes;
+        self
     }
 }
 
@@ -172,12 +182,17 @@ impl Form for Memory {
         self.initial
     }
 
-    fn update(&self, value: &mut u64, words: &[&[u8]], _: Source) -> Result<(), Rejection> {
+    fn update(&self, value: &mut u64, words: &[&[u8]], source: Source) -> Result<(), Rejection> {
         let bytes = memory_size::parse(words[0]).ok_or(NOT_A_SIZE)?;
         if bytes < self.least || bytes > self.most {
             return Err(out_of_range(self.least, self.most));
         }
-        *value = bytes;
+        let raised = if source == Source::RunTime {
+            bytes.max(self.raised_to)
+        } else {
+            bytes
+        };
+        *value = raised;
         Ok(())
     }
 
