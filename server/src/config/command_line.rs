@@ -375,7 +375,7 @@ mod tests {
         let error = parse(&["/nonexistent/x.conf"]).text().unwrap_err();
         assert_eq!(
             error.to_string(),
-            "Fatal error, can't open config file '/nonexistent/x.conf': No such file or directory"
+            "Fatal error, can't open config file '/nonexistent/x.conf': No such file or directory\n"
         );
     }
 }

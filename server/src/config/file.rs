@@ -42,7 +42,7 @@ pub struct Line {
     pub words: Vec<Vec<u8>>,
 }
 
-/// Why the server cannot start with this configuration. Shows what to print.
+/// Why the server cannot start with this configuration. Shows what to print, line ends included.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LoadError {
     Line {
@@ -77,16 +77,16 @@ impl fmt::Display for LoadError {
             } => write!(
                 f,
                 "\n*** FATAL CONFIG FILE ERROR (Version {VALKEY_VERSION}) ***\n\
-                 Reading the configuration file, at line {number}\n>>> '{text}'\n{reason}"
+                 Reading the configuration file, at line {number}\n>>> '{text}'\n{reason}\n"
             ),
             LoadError::Contradiction(reason) => {
                 write!(
                     f,
-                    "\n*** FATAL CONFIG FILE ERROR (Version {VALKEY_VERSION}) ***\n{reason}"
+                    "\n*** FATAL CONFIG FILE ERROR (Version {VALKEY_VERSION}) ***\n{reason}\n"
                 )
             }
             LoadError::File { path, reason } => {
-                write!(
+                writeln!(
                     f,
                     "Fatal error, can't open config file '{}': {reason}",
                     path.display()

@@ -671,13 +671,13 @@ fn wrong_lines_stop_the_start_in_the_originals_words() {
         .to_string();
     let expected = "\n*** FATAL CONFIG FILE ERROR (Version 9.1.2) ***\n\
                     Reading the configuration file, at line 2\n>>> 'port   abc'\n\
-                    argument couldn't be parsed into an integer";
+                    argument couldn't be parsed into an integer\n";
     assert_eq!(error, expected);
     let error = Config::from_text(b"cluster-enabled yes\nreplicaof a 1")
         .err()
         .unwrap()
         .to_string();
-    let expected = "\n*** FATAL CONFIG FILE ERROR (Version 9.1.2) ***\nreplicaof directive not allowed in cluster mode";
+    let expected = "\n*** FATAL CONFIG FILE ERROR (Version 9.1.2) ***\nreplicaof directive not allowed in cluster mode\n";
     assert_eq!(error, expected);
 }
 
@@ -707,7 +707,7 @@ fn users_and_renamed_commands_are_handed_on() {
     )
     .to_string();
     assert!(error.ends_with(
-        "at line 2\n>>> 'rename-command DEBUG \"\"'\nNo such command in rename-command"
+        "at line 2\n>>> 'rename-command DEBUG \"\"'\nNo such command in rename-command\n"
     ));
 }
 
@@ -755,7 +755,7 @@ fn files_are_included_where_they_are_named() {
         .to_string();
     assert_eq!(
         error,
-        "Fatal error, can't open config file '/nosuch.conf': No such file or directory"
+        "Fatal error, can't open config file '/nosuch.conf': No such file or directory\n"
     );
 }
 
