@@ -1,9 +1,22 @@
 //! All commands, a file or folder per family.
 
 pub mod connection;
+pub mod deadline;
+pub mod keys;
 pub mod string;
 
-use crate::dispatch::command::Command;
+use crate::dispatch::command::{Command, Reply};
 
 /// The command table is built from these.
-pub const FAMILIES: &[&[&Command]] = &[connection::COMMANDS, string::COMMANDS];
+pub const FAMILIES: &[&[&Command]] = &[connection::COMMANDS, keys::COMMANDS, string::COMMANDS];
+
+/// Writes what a container's HELP answers: its subcommands, two lines each.
+pub fn help(reply: &mut Reply, container: &str, lines: &[&str]) {
+    reply.array(lines.len() + 3);
+    reply.simple(&format!(
+        "{container} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"
+    ));
+    lines.iter().for_each(|line| reply.simple(line));
+    reply.simple("HELP");
+    reply.simple("    Print this help.");
+}

@@ -90,6 +90,8 @@ pub enum Place {
     },
     /// A word holds the number of keys, which follow it.
     Count { at: usize },
+    /// A word holds the number of keys, which follow it, each with a value behind it.
+    CountPairs { at: usize },
     /// After a keyword (searched from a word on), every word up to `last` counted from the end, as in `STREAMS`: the
     /// first half of what follows.
     Streams { from: usize },

@@ -24,14 +24,21 @@ pub fn each_key(command: &Command, args: &Args<'_>, mut visit: impl FnMut(usize,
                     .step_by(step)
                     .for_each(|index| visit(index, keys.access));
             }
-            Place::Count { at } => match args.get(at).and_then(storage::value::number::parse_i64) {
-                Some(count)
-                    if count > 0 && (count as u64) <= words.saturating_sub(at + 1) as u64 =>
-                {
-                    (at + 1..at + 1 + count as usize).for_each(|index| visit(index, keys.access));
+            Place::Count { at } | Place::CountPairs { at } => {
+                let step = if matches!(keys.place, Place::Count { .. }) {
+                    1
+                } else {
+                    2
+                };
+                let room = (words.saturating_sub(at + 1) / step) as u64;
+                match args.get(at).and_then(storage::value::number::parse_i64) {
+                    Some(count) if count > 0 && count as u64 <= room => {
+                        let indexes = (at + 1..).step_by(step).take(count as usize);
+                        indexes.for_each(|index| visit(index, keys.access));
+                    }
+                    _ => sound = false,
                 }
-                _ => sound = false,
-            },
+            }
             Place::Streams { from } => {
                 if let Some(keyword) = (from..words).find(|&index| args.is(index, "STREAMS")) {
                     let count = (words - keyword - 1) / 2;

@@ -5,6 +5,7 @@ pub mod element;
 pub mod hash;
 pub mod hyperloglog;
 pub mod int_set;
+pub mod lcs;
 pub mod list;
 pub mod number;
 pub mod packed;
