@@ -7,3 +7,4 @@ pub mod double;
 pub mod inline;
 pub mod reply;
 pub mod request;
+pub mod value;
