@@ -1,5 +1,6 @@
 //! All commands, a file or folder per family.
 
+pub mod bitmap;
 pub mod connection;
 pub mod deadline;
 pub mod keys;
@@ -8,7 +9,12 @@ pub mod string;
 use crate::dispatch::command::{Command, Reply};
 
 /// The command table is built from these.
-pub const FAMILIES: &[&[&Command]] = &[connection::COMMANDS, keys::COMMANDS, string::COMMANDS];
+pub const FAMILIES: &[&[&Command]] = &[
+    bitmap::COMMANDS,
+    connection::COMMANDS,
+    keys::COMMANDS,
+    string::COMMANDS,
+];
 
 /// Writes what a container's HELP answers: its subcommands, two lines each.
 pub fn help(reply: &mut Reply, container: &str, lines: &[&str]) {
