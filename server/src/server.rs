@@ -110,6 +110,12 @@ impl Pause {
         self.all_commands.store(false, Ordering::Relaxed);
     }
 
+    /// Whether a pause was begun and has not been seen to end.
+    #[inline]
+    pub fn is_on(&self) -> bool {
+        self.until_ms.load(Ordering::Relaxed) != 0
+    }
+
     /// The time to wait for, if commands (those that write, or all) are held back now.
     #[inline]
     pub fn until(&self, now_ms: i64, writes: bool) -> Option<i64> {

@@ -1,19 +1,24 @@
 //! All commands, a file or folder per family.
 
 pub mod bitmap;
+pub mod client;
 pub mod connection;
 pub mod deadline;
+mod help;
 pub mod keys;
 pub mod string;
+pub mod transaction;
 
 use crate::dispatch::command::{Command, Reply};
 
 /// The command table is built from these.
 pub const FAMILIES: &[&[&Command]] = &[
     bitmap::COMMANDS,
+    client::COMMANDS,
     connection::COMMANDS,
     keys::COMMANDS,
     string::COMMANDS,
+    transaction::COMMANDS,
 ];
 
 /// Writes what a container's HELP answers: its subcommands, two lines each.

@@ -67,6 +67,11 @@ pub enum Run {
     Write(fn(&mut Db<'_>, &Args<'_>, &mut Reply) -> Result),
     /// Works on the connection and the server. Nothing is locked.
     Session(fn(&mut Session, &Args<'_>, &mut Reply) -> Result),
+    /// Works on the connection, the server and the data: nothing is locked for it, and it locks what it needs, one
+    /// shard or one after another; in a transaction all is locked already.
+    Server(fn(&mut Session, &mut Db<'_>, &Args<'_>, &mut Reply) -> Result),
+    /// EXEC, which runs others.
+    Exec,
     /// Has subcommands, which run.
     Container,
 }

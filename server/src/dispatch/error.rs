@@ -31,11 +31,9 @@ impl Error {
         INDEX_RANGE = "ERR index out of range";
         NOT_POSITIVE = "ERR value is out of range, must be positive";
         NAN_OR_INFINITY = "ERR increment would produce NaN or Infinity";
-        NESTED_MULTI = "ERR MULTI calls can not be nested";
         EXEC_WITHOUT_MULTI = "ERR EXEC without MULTI";
         DISCARD_WITHOUT_MULTI = "ERR DISCARD without MULTI";
         EXEC_ABORT = "EXECABORT Transaction discarded because of previous errors.";
-        WATCH_IN_MULTI = "ERR WATCH inside MULTI is not allowed";
     }
 
     /// An error of the general kind: `ERR ` and the sentence.
@@ -56,6 +54,18 @@ impl Error {
     /// `name` is the full name in lower case: `get`, `client|list`.
     pub fn wrong_arity(name: &str) -> Error {
         Error::general(format!("wrong number of arguments for '{name}' command"))
+    }
+
+    /// `name` as for [`Error::wrong_arity`].
+    pub fn not_in_transaction(name: &str) -> Error {
+        Error::general(format!("Command '{name}' not allowed inside a transaction"))
+    }
+
+    /// EXEC itself was refused, and with it the transaction.
+    pub fn exec_refused(reason: &Error) -> Error {
+        let reason = reason.as_bytes();
+        let reason = reason.strip_prefix(b"ERR ").unwrap_or(reason);
+        Error::new([b"EXECABORT Transaction discarded because of: ", reason].concat())
     }
 
     /// Names the command and the beginning of its arguments, each cut to 128 bytes in all.

@@ -69,7 +69,7 @@ pub fn execute(
     session: &mut Session,
     db: &mut Db<'_>,
     metrics: &WorkerMetrics,
-    found: Option<Found<'_>>,
+    found: Option<Found<'static>>,
     args: &Args<'_>,
     reply: &mut Reply,
 ) -> Next {
@@ -83,6 +83,7 @@ pub fn execute(
         Ok(registered) => registered,
         Err((registered, error)) => {
             metrics.commands[registered.id].rejected.add(1);
+            let error = refuse_exec(session, registered, error);
             fail(session, reply, &error);
             return Next::Go;
         }
@@ -98,8 +99,11 @@ pub fn execute(
             return Next::Go;
         }
     }
+    if !found.registered.subcommands.is_empty() {
+        session.client.note_command(registered.id);
+    }
     let started = Instant::now();
-    let result = run(session, db, registered.command, &args, reply);
+    let result = run(session, db, metrics, registered.command, &args, reply);
     let metrics = &metrics.commands[registered.id];
     metrics.record(started.elapsed().as_nanos() as u64);
     if let Err(error) = result {
@@ -155,7 +159,7 @@ enum Gate {
 fn admit(
     session: &mut Session,
     db: &Db<'_>,
-    registered: &Registered,
+    registered: &'static Registered,
     args: &Args<'_>,
     reply: &mut Reply,
 ) -> Result<Gate> {
@@ -163,38 +167,57 @@ fn admit(
     if !session.flags.authenticated && !command.has(Flag::NoAuth) {
         return Err(Error::NO_AUTH);
     }
+    if session.server.pause.is_on()
+        && let Some(until) = paused(session, db, command)
+    {
+        return Ok(Gate::Wait(until));
+    }
     if session.flags.in_transaction {
-        return commands_in_transaction(session, command, args, reply);
+        return commands_in_transaction(session, registered, args, reply);
     }
-    let writes = command.is_write() || command.has(Flag::MayReplicate);
-    match session.server.pause.until(db.now().millis(), writes) {
-        Some(until) if !command.has(Flag::AllowBusy) => Ok(Gate::Wait(until)),
-        _ => Ok(Gate::Open),
+    Ok(Gate::Open)
+}
+
+/// Until when CLIENT PAUSE holds a command back.
+#[cold]
+fn paused(session: &Session, db: &Db<'_>, command: &Command) -> Option<i64> {
+    let exec_writes = || {
+        let transaction = session.transaction.as_ref();
+        matches!(command.run, Run::Exec) && transaction.is_some_and(|queue| queue.writes())
+    };
+    let writes = command.is_write() || command.has(Flag::MayReplicate) || exec_writes();
+    session.server.pause.until(db.now().millis(), writes)
+}
+
+/// EXEC with words too many ends its transaction all the same.
+#[cold]
+fn refuse_exec(session: &mut Session, registered: &Registered, error: Error) -> Error {
+    if !matches!(registered.command.run, Run::Exec) || !session.flags.in_transaction {
+        return error;
     }
+    session.leave_transaction();
+    Error::exec_refused(&error)
 }
 
 /// Between MULTI and EXEC commands are queued, but for those that end or steer the transaction.
 #[cold]
 fn commands_in_transaction(
     session: &mut Session,
-    command: &Command,
+    registered: &'static Registered,
     args: &Args<'_>,
     reply: &mut Reply,
 ) -> Result<Gate> {
-    if ["EXEC", "DISCARD", "MULTI", "WATCH", "QUIT", "RESET"].contains(&command.name) {
+    if ["EXEC", "DISCARD", "QUIT", "RESET"].contains(&registered.command.name) {
         return Ok(Gate::Open);
     }
-    if command.has(Flag::NoMulti) {
-        return Err(Error::general("Command not allowed inside a transaction"));
+    if registered.command.has(Flag::NoMulti) {
+        return Err(Error::not_in_transaction(&registered.full_name));
     }
-    let queued = transaction::Queued {
-        words: args.to_vec(),
-    };
-    session
-        .transaction
-        .get_or_insert_default()
-        .queued
-        .push(queued);
+    let limit = session.server.config.settings().client_query_buffer_limit;
+    let queued = transaction::Queued::new(registered, args);
+    let transaction = session.transaction.get_or_insert_default();
+    let count = transaction.push(queued, limit)?;
+    session.client.queued.store(count as i64, Ordering::Relaxed);
     reply.queued();
     Ok(Gate::Queued)
 }
@@ -204,16 +227,21 @@ fn commands_in_transaction(
 fn run(
     session: &mut Session,
     db: &mut Db<'_>,
+    metrics: &WorkerMetrics,
     command: &Command,
     args: &Args<'_>,
     reply: &mut Reply,
 ) -> Result {
     match command.run {
-        Run::Session(handler) => {
-            let result = guarded(session, || Ok(()), |session| handler(session, args, reply));
-            db.select(session.database);
+        Run::Session(_) | Run::Container => call_any(session, db, command, args, reply),
+        Run::Server(_) => {
+            db.begin();
+            let result = call_any(session, db, command, args, reply);
+            db.unlock();
+            session.server.settle(&mut db.changes);
             result
         }
+        Run::Exec => transaction::exec(session, db, metrics, reply),
         Run::Read(_) | Run::Write(_) => {
             lock(db, command, args);
             let result = call(session, db, command, args, reply);
@@ -223,7 +251,30 @@ fn run(
             }
             result
         }
-        Run::Container => Err(Error::wrong_arity(&command.name.to_ascii_lowercase())),
+    }
+}
+
+/// Calls a handler of any kind under the locks that are held.
+fn call_any(
+    session: &mut Session,
+    db: &mut Db<'_>,
+    command: &Command,
+    args: &Args<'_>,
+    reply: &mut Reply,
+) -> Result {
+    match command.run {
+        Run::Read(_) | Run::Write(_) => call(session, db, command, args, reply),
+        Run::Session(handler) => {
+            let result = guarded(session, |session| handler(session, args, reply));
+            db.select(session.database);
+            result
+        }
+        Run::Server(handler) => {
+            let result = guarded(session, |session| handler(session, db, args, reply));
+            db.select(session.database);
+            result
+        }
+        Run::Exec | Run::Container => Err(Error::wrong_arity(&command.name.to_ascii_lowercase())),
     }
 }
 
@@ -268,16 +319,14 @@ pub fn call(
             result
         }
         Run::Write(handler) => handler(db, args, reply),
-        Run::Session(_) | Run::Container => Err(Error::general("this command is not allowed here")),
+        Run::Session(_) | Run::Server(_) | Run::Exec | Run::Container => {
+            Err(Error::general("this command is not allowed here"))
+        }
     }));
     outcome.unwrap_or_else(|_| Err(panicked(session)))
 }
 
-fn guarded(
-    session: &mut Session,
-    _ok: impl Fn() -> Result,
-    work: impl FnOnce(&mut Session) -> Result,
-) -> Result {
+fn guarded(session: &mut Session, work: impl FnOnce(&mut Session) -> Result) -> Result {
     let outcome = catch_unwind(AssertUnwindSafe(|| work(session)));
     outcome.unwrap_or_else(|_| Err(panicked(session)))
 }

@@ -113,6 +113,11 @@ impl Table {
         }
     }
 
+    /// The command or subcommand of this number. O(number of commands).
+    pub fn by_id(&self, id: usize) -> Option<&Registered> {
+        self.all().find(|registered| registered.id == id)
+    }
+
     /// Top-level commands.
     pub fn commands(&self) -> &[Registered] {
         &self.commands

@@ -1,29 +1,107 @@
 //! MULTI, EXEC and WATCH: commands that are queued, then run under the locks of all their keys at once.
+//!
+//! EXEC locks the union of the shards that its commands and watched keys fall in, so that a transaction costs others
+//! no more than its own shards. A command that walks the keyspace or looks at the server as a whole locks all.
 
-use std::sync::Arc;
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Instant,
+};
 
+use hashbrown::HashSet;
+use protocol::{
+    output::Output,
+    resp::{reply::ReplyWriter, request::Span},
+};
 use storage::{
+    changes::Changes,
+    db::Db,
     keyspace::{Key, Keyspace},
     shard::WatchMark,
 };
 
+use super::{
+    args::Args,
+    call_any,
+    command::{Later, Reply, Result, Run},
+    error::Error,
+    fail,
+    keys::{each_key, wants_all_shards},
+    table::Registered,
+};
+use crate::{metrics::WorkerMetrics, session::Session};
+
 /// A command as it was sent, kept until EXEC.
-#[derive(Debug, Clone)]
 pub struct Queued {
-    pub words: Vec<Box<[u8]>>,
+    pub registered: &'static Registered,
+    bytes: Box<[u8]>,
+    spans: Box<[Span]>,
+}
+
+impl Queued {
+    pub fn new(registered: &'static Registered, args: &Args<'_>) -> Queued {
+        let mut bytes = Vec::new();
+        let spans = args
+            .from(0)
+            .map(|word| {
+                let start = bytes.len() as u32;
+                bytes.extend_from_slice(word);
+                Span {
+                    start,
+                    end: bytes.len() as u32,
+                }
+            })
+            .collect();
+        Queued {
+            registered,
+            bytes: bytes.into(),
+            spans,
+        }
+    }
+
+    fn args(&self) -> Args<'_> {
+        Args::new(&self.bytes, &self.spans)
+    }
+
+    fn memory_bytes(&self) -> usize {
+        self.bytes.len() + size_of_val(&*self.spans) + size_of::<Queued>()
+    }
 }
 
 /// Queued commands and watched keys of one connection.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Transaction {
-    pub queued: Vec<Queued>,
+    queued: Vec<Queued>,
+    queued_bytes: usize,
     /// A command was refused while queueing: EXEC will refuse all.
     pub failed: bool,
     pub mark: Arc<WatchMark>,
-    pub watched: Vec<(usize, Box<[u8]>)>,
+    pub watched: HashSet<(usize, Box<[u8]>)>,
 }
 
 impl Transaction {
+    /// Keeps a command for EXEC.
+    ///
+    /// # Errors
+    /// The queue would hold more than `limit_bytes`.
+    pub fn push(&mut self, queued: Queued, limit_bytes: u64) -> Result<usize> {
+        self.queued_bytes += queued.memory_bytes();
+        if self.queued_bytes as u64 > limit_bytes {
+            return Err(Error::general(
+                "transaction is larger than client-query-buffer-limit",
+            ));
+        }
+        self.queued.push(queued);
+        Ok(self.queued.len())
+    }
+
+    /// Whether a queued command changes data.
+    pub fn writes(&self) -> bool {
+        self.queued
+            .iter()
+            .any(|queued| queued.registered.command.is_write())
+    }
+
     /// Stops watching. Takes each key's lock in turn.
     pub fn unwatch(&self, keyspace: &Keyspace) {
         for (database, key) in &self.watched {
@@ -31,6 +109,177 @@ impl Transaction {
             shard
                 .watched
                 .remove(*database, key, |mark| Arc::ptr_eq(mark, &self.mark));
+        }
+    }
+
+    /// Locks what the commands and the watched keys need.
+    fn lock(&self, db: &mut Db<'_>) {
+        let mut hashes: Vec<u64> = self
+            .watched
+            .iter()
+            .map(|(_, key)| Key::new(key).hash)
+            .collect();
+        for queued in &self.queued {
+            let command = queued.registered.command;
+            let whole = match command.run {
+                Run::Session(_) | Run::Exec | Run::Container => continue,
+                Run::Server(_) => true,
+                Run::Read(_) | Run::Write(_) => {
+                    command.keys.is_empty() || wants_all_shards(command)
+                }
+            };
+            if whole {
+                db.lock_all();
+                return;
+            }
+            let args = queued.args();
+            each_key(command, &args, |index, _| hashes.push(args.key(index).hash));
+        }
+        db.lock_each(hashes.into_iter());
+    }
+
+    /// Whether a watched key changed or expired. Its shard is locked.
+    fn is_touched(&self, db: &Db<'_>) -> bool {
+        let expired = |(database, key): &(usize, Box<[u8]>)| {
+            let key = Key::new(key);
+            let table = &db.shard(key.hash).tables[*database];
+            table
+                .get(key.hash, key.bytes)
+                .is_some_and(|entry| entry.is_expired(db.now()))
+        };
+        self.mark.is_touched() || self.watched.iter().any(expired)
+    }
+}
+
+/// EXEC: runs the queued commands under one set of locks.
+pub fn exec(
+    session: &mut Session,
+    db: &mut Db<'_>,
+    metrics: &WorkerMetrics,
+    reply: &mut Reply,
+) -> Result {
+    if !session.flags.in_transaction {
+        return Err(Error::EXEC_WITHOUT_MULTI);
+    }
+    let transaction = session.take_transaction().unwrap_or_default();
+    if transaction.failed {
+        transaction.unwatch(&session.server.keyspace);
+        return Err(Error::EXEC_ABORT);
+    }
+    transaction.lock(db);
+    let mut settled_later = Vec::new();
+    if transaction.is_touched(db) {
+        reply.null_array();
+    } else {
+        run_all(
+            session,
+            db,
+            metrics,
+            &transaction,
+            reply,
+            &mut settled_later,
+        );
+    }
+    db.unlock();
+    for mut changes in settled_later {
+        session.server.settle(&mut changes);
+    }
+    transaction.unwatch(&session.server.keyspace);
+    Ok(())
+}
+
+fn run_all(
+    session: &mut Session,
+    db: &mut Db<'_>,
+    metrics: &WorkerMetrics,
+    transaction: &Transaction,
+    reply: &mut Reply,
+    settled_later: &mut Vec<Changes>,
+) {
+    reply.array(transaction.queued.len());
+    let mut parts = Parts::default();
+    for queued in &transaction.queued {
+        let registered = queued.registered;
+        let mark = reply.mark();
+        let started = Instant::now();
+        db.begin();
+        let result = call_any(session, db, registered.command, &queued.args(), reply);
+        let metrics = &metrics.commands[registered.id];
+        metrics.record(started.elapsed().as_nanos() as u64);
+        if let Err(error) = result {
+            metrics.failed.add(1);
+            reply.truncate(mark);
+            reply.later = None;
+            fail(session, reply, &error);
+        }
+        if db.changes.dirty > 0 || !db.changes.is_quiet() {
+            settled_later.push(std::mem::take(&mut db.changes));
+        }
+        parts.cut(reply);
+    }
+    parts.join(reply);
+}
+
+/// Replies of which some are written in slices after the locks are released, put back in order.
+#[derive(Default)]
+struct Parts {
+    /// What precedes each sliced reply, and that reply.
+    cut: Vec<(Output, Box<dyn Later>)>,
+}
+
+impl Parts {
+    /// If the last command left a reply to be written later, what was written so far ends before it.
+    fn cut(&mut self, reply: &mut Reply) {
+        if let Some(later) = reply.later.take() {
+            let version = reply.version();
+            let writer = std::mem::replace(&mut reply.writer, ReplyWriter::new(version));
+            self.cut.push((writer.into_output(), later));
+        }
+    }
+
+    /// What precedes the first sliced reply is the reply; the rest is written later.
+    fn join(self, reply: &mut Reply) {
+        if self.cut.is_empty() {
+            return;
+        }
+        let mut outputs = Vec::new();
+        let mut laters = Vec::new();
+        for (output, later) in self.cut {
+            outputs.push(output);
+            laters.push(later);
+        }
+        let version = reply.version();
+        let first = ReplyWriter::with_output(version, outputs.remove(0));
+        let tail = std::mem::replace(&mut reply.writer, first).into_output();
+        outputs.push(tail);
+        let mut rest = laters.into_iter().zip(outputs).peekable();
+        reply.later(move |writer: &mut ReplyWriter| {
+            if let Some((later, after)) = rest.peek_mut() {
+                if !later.write(writer) {
+                    return false;
+                }
+                writer.output_mut().append(after);
+                rest.next();
+            }
+            rest.peek().is_none()
+        });
+    }
+}
+
+impl Session {
+    /// Ends the queueing and hands out what was queued.
+    fn take_transaction(&mut self) -> Option<Box<Transaction>> {
+        self.flags.in_transaction = false;
+        self.client.in_transaction.store(false, Ordering::Relaxed);
+        self.client.queued.store(-1, Ordering::Relaxed);
+        self.client.watched_keys.store(0, Ordering::Relaxed);
+        self.transaction.take()
+    }
+
+    /// Forgets queued commands and watched keys.
+    pub fn leave_transaction(&mut self) {
+        if let Some(transaction) = self.take_transaction() {
+            transaction.unwatch(&self.server.keyspace);
         }
     }
 }

@@ -146,7 +146,9 @@ impl Resp {
         }
         worker.commands += 1;
         if let Some(found) = found {
-            worker.last_command = Some(found.registered.id);
+            // Dispatch notes which subcommand runs.
+            worker.last_command =
+                Some(found.registered.id).filter(|_| found.registered.subcommands.is_empty());
         }
         let next = dispatch::execute(
             &mut self.session,

@@ -66,14 +66,6 @@ impl Session {
         };
         self.client.reset();
     }
-
-    /// Forgets queued commands and watched keys.
-    pub fn leave_transaction(&mut self) {
-        self.flags.in_transaction = false;
-        if let Some(transaction) = self.transaction.take() {
-            transaction.unwatch(&self.server.keyspace);
-        }
-    }
 }
 
 impl Drop for Session {

@@ -62,6 +62,8 @@ pub struct Client {
     pub resp3: AtomicBool,
     pub no_evict: AtomicBool,
     pub no_touch: AtomicBool,
+    /// CLIENT CAPA REDIRECT.
+    pub can_redirect: AtomicBool,
     pub in_transaction: AtomicBool,
     /// Commands queued by MULTI, -1 outside.
     pub queued: AtomicI64,
@@ -101,6 +103,7 @@ impl Client {
             resp3: AtomicBool::new(false),
             no_evict: AtomicBool::new(false),
             no_touch: AtomicBool::new(false),
+            can_redirect: AtomicBool::new(false),
             in_transaction: AtomicBool::new(false),
             queued: AtomicI64::new(-1),
             watched_keys: AtomicUsize::new(0),
