@@ -2,6 +2,7 @@
 
 pub mod arena_table;
 pub mod element;
+pub mod geo;
 pub mod hash;
 pub mod hyperloglog;
 pub mod int_set;
