@@ -584,11 +584,16 @@ impl Field {
         match self.action {
             Action::Get => Some(old),
             Action::Set(value) => {
-                let value = self.fit(if self.signed {
+                let wide = if self.signed {
                     i128::from(value)
                 } else {
                     i128::from(value as u64)
-                })?;
+                };
+                let value = if self.saturates_upwards(value) {
+                    self.range().1 as i64
+                } else {
+                    self.fit(wide)?
+                };
                 self.write(bytes, value as u64);
                 Some(old)
             }
@@ -600,15 +605,28 @@ impl Field {
         }
     }
 
-    /// A number brought into the field's range as its overflow says.
-    fn fit(&self, value: i128) -> Option<i64> {
-        let (least, most) = match self.signed {
+    /// The least and the greatest number that the field holds.
+    fn range(&self) -> (i128, i128) {
+        match self.signed {
             true => (
                 -(1i128 << (self.width - 1)),
                 (1i128 << (self.width - 1)) - 1,
             ),
             false => (0, (1i128 << self.width) - 1),
-        };
+        }
+    }
+
+    /// The original takes a number so far below the range that their distance leaves 64 bits for one above it.
+    fn saturates_upwards(&self, value: i64) -> bool {
+        self.signed
+            && self.width < 64
+            && self.overflow == Overflow::Saturate
+            && self.range().1 - i128::from(value) > i128::from(i64::MAX)
+    }
+
+    /// A number brought into the field's range as its overflow says.
+    fn fit(&self, value: i128) -> Option<i64> {
+        let (least, most) = self.range();
         if (least..=most).contains(&value) {
             return Some(value as i64);
         }

@@ -483,7 +483,7 @@ fn msetex(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
     let count = count.ok_or(BAD_COUNT)? as usize;
     let end = 2 + 2 * count;
     if end > args.len() {
-        return Err(Error::wrong_arity("msetex"));
+        return Err(Error::SYNTAX);
     }
     let options = SetOptions::read_from(args, end, db.now(), "msetex", Allowed::ManyKeys)?;
     let keys = || (2..end).step_by(2);
