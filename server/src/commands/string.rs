@@ -308,21 +308,12 @@ fn getex(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
 
 /// What GETEX is to do with the deadline: nothing, take it away, or set it.
 fn read_getex(args: &Args<'_>, now: Timestamp) -> Result<Option<Option<Timestamp>>> {
-    match args.len() {
-        2 => Ok(None),
-        3 if args.is(2, "PERSIST") => Ok(Some(None)),
-        4 => {
-            let (unit, base) = expiry_option(args.word(2)).ok_or(Error::SYNTAX)?;
-            Ok(Some(Some(deadline::read(
-                args.word(3),
-                unit,
-                base,
-                now,
-                "getex",
-            )?)))
-        }
-        _ => Err(Error::SYNTAX),
-    }
+    let options = SetOptions::read_from(args, 2, now, "getex", Allowed::Deadline)?;
+    Ok(match options.expiry {
+        Expiry::None => None,
+        Expiry::Keep => Some(None),
+        Expiry::At(deadline) => Some(Some(deadline)),
+    })
 }
 
 const DELIFEQ: Command = Command {
@@ -915,6 +906,8 @@ enum Allowed {
     All,
     /// Neither GET nor IFEQ, which are about one key.
     ManyKeys,
+    /// The deadline alone, with PERSIST in KEEPTTL's place.
+    Deadline,
 }
 
 impl<'a> SetOptions<'a> {
@@ -935,37 +928,39 @@ impl<'a> SetOptions<'a> {
             expiry: Expiry::None,
         };
         // The number is looked at last: a syntax error further on comes first.
-        let mut relative = None;
+        let mut relative: Option<((Unit, Base), &[u8])> = None;
         let mut index = first;
         while let Some(word) = args.get(index) {
-            let unconditional = matches!(options.condition, Condition::Always);
-            let no_expiry = matches!(options.expiry, Expiry::None) && relative.is_none();
             let next = args.get(index + 1);
-            if args.is(index, "NX") && unconditional {
-                options.condition = Condition::Missing;
-            } else if args.is(index, "XX") && unconditional {
-                options.condition = Condition::Present;
-            } else if args.is(index, "NX") && matches!(options.condition, Condition::Missing)
-                || args.is(index, "XX") && matches!(options.condition, Condition::Present)
-            {
-                // Said twice, meant once.
-            } else if allowed == Allowed::All && args.is(index, "GET") {
-                options.get = true;
-            } else if allowed == Allowed::All
-                && args.is(index, "IFEQ")
-                && unconditional
-                && next.is_some()
-            {
-                options.condition = Condition::Equal(next.unwrap_or_default());
-                index += 1;
-            } else if args.is(index, "KEEPTTL") && relative.is_none() {
-                options.expiry = Expiry::Keep;
-            } else if let (Some(option), true, Some(value)) = (expiry_option(word), no_expiry, next)
-            {
-                relative = Some((option, value));
-                index += 1;
-            } else {
-                return Err(Error::SYNTAX);
+            let conditional = allowed != Allowed::Deadline;
+            let keep = if conditional { "KEEPTTL" } else { "PERSIST" };
+            match (&options.condition, &options.expiry, expiry_option(word)) {
+                // Said twice, a word is meant once; two that contradict each other are an error.
+                (Condition::Always | Condition::Missing, _, _)
+                    if conditional && args.is(index, "NX") =>
+                {
+                    options.condition = Condition::Missing;
+                }
+                (Condition::Always | Condition::Present, _, _)
+                    if conditional && args.is(index, "XX") =>
+                {
+                    options.condition = Condition::Present;
+                }
+                (Condition::Always, _, _)
+                    if allowed == Allowed::All && args.is(index, "IFEQ") && next.is_some() =>
+                {
+                    options.condition = Condition::Equal(next.unwrap_or_default());
+                    index += 1;
+                }
+                _ if allowed == Allowed::All && args.is(index, "GET") => options.get = true,
+                _ if args.is(index, keep) && relative.is_none() => options.expiry = Expiry::Keep,
+                (_, Expiry::None, Some(option))
+                    if next.is_some() && relative.is_none_or(|(said, _)| said == option) =>
+                {
+                    relative = Some((option, next.unwrap_or_default()));
+                    index += 1;
+                }
+                _ => return Err(Error::SYNTAX),
             }
             index += 1;
         }
