@@ -1,6 +1,7 @@
 //! The values a key can hold, and the pure algorithms on them.
 
 pub mod arena_table;
+mod chunk;
 pub mod element;
 pub mod geo;
 pub mod hash;
@@ -8,13 +9,17 @@ pub mod hyperloglog;
 pub mod int_set;
 pub mod lcs;
 pub mod list;
+mod listpack_size;
 pub mod number;
+#[expect(dead_code, reason = "streams follow")]
+mod ordered;
 pub mod packed;
 pub mod set;
 mod small_or_boxed;
 pub mod sorted_set;
 pub mod stream;
 mod thin_buffer;
+mod tree;
 
 use std::sync::atomic::{AtomicI64, AtomicU64};
 
@@ -69,7 +74,7 @@ impl Value {
             Value::String(_) | Value::Int(_) => 1,
             // Unmapping a megabyte costs as much as freeing some dozens of small blocks.
             Value::Shared(buffer) => 1 + buffer.len() / (1 << 14),
-            Value::List(list) => list.len(),
+            Value::List(list) => list.chunk_count(),
             Value::Set(set) => set.len(),
             Value::Hash(hash) => hash.len(),
             Value::SortedSet(set) => set.len(),
