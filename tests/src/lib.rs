@@ -1,1 +1,20 @@
-//! The black-box harness.
+//! The black-box harness: everything here talks to servers over sockets and knows nothing of their insides.
+//!
+//! - [`server`] starts and stops servers: Ferrite itself, and the real Valkey and memcached as references.
+//! - [`wire`] is a plain client that shows the exact bytes of each reply.
+//! - [`table`] checks tables of request and expected reply.
+//! - [`differential`] sends the same random commands to two servers and compares all they say;
+//!   [`grammar`] invents the commands, [`random`] the dice.
+//!
+//! `FERRITE_REFERENCE=valkey` points the suites at the real servers instead of Ferrite: a test that fails there states
+//! something wrong. `FERRITE_BIN` names a ready-built Ferrite, otherwise it is built first. `PEERS_DIR` says where
+//! `tests/peers.sh` put the real servers.
+
+#![forbid(unsafe_code)]
+
+pub mod differential;
+pub mod grammar;
+pub mod random;
+pub mod server;
+pub mod table;
+pub mod wire;
