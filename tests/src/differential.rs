@@ -403,7 +403,10 @@ impl<'a> Findings<'a> {
         let last = history
             .last()
             .expect("the differing command is part of the history");
-        *self.reports.entry(last.name()).or_default() += 1;
+        // A command that does not exist at all is told once.
+        let unknown = difference.replies[0].starts_with("-ERR unknown command");
+        *self.reports.entry(last.name()).or_default() +=
+            if unknown { REPORTS_PER_COMMAND } else { 1 };
         let signature = format!(
             "{} {} {}",
             last.name(),
