@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use storage::{db::Db, keyspace::Key, time::Timestamp};
+use storage::{db::Db, keyspace::Key, shard::Shard, time::Timestamp};
 
 use crate::{
     metrics::Instantaneous,
@@ -43,45 +43,46 @@ pub async fn run(server: Arc<Server>) {
 /// Deletes entries whose deadline has passed.
 fn sweep(server: &Server, now: Timestamp) {
     let mut db = Db::new(&server.keyspace, 0, now);
+    let mut due: Vec<(usize, Box<[u8]>)> = Vec::new();
     for shard in 0..server.keyspace.shard_count() {
-        for database in 0..server.keyspace.databases() {
-            sweep_table(server, &mut db, shard, database, now);
+        find_expired(server, shard, now, &mut due);
+        for (database, key) in due.drain(..) {
+            db.select(database);
+            let key = Key::new(&key);
+            db.lock(key.hash);
+            // Looking deletes it, if it is still expired.
+            let _ = db.entry_mut(key);
+            db.unlock();
+            server.settle(&mut db.changes);
         }
     }
 }
 
-fn sweep_table(server: &Server, db: &mut Db<'_>, shard: usize, database: usize, now: Timestamp) {
-    let mut due: Vec<Box<[u8]>> = Vec::new();
-    {
-        let mut locked = server.keyspace.lock(shard);
-        if locked.tables[database].deadlines() == 0 {
-            return;
+/// Collects expired keys of all databases in a shard, under one lock and for a bounded amount of work.
+fn find_expired(server: &Server, shard: usize, now: Timestamp, due: &mut Vec<(usize, Box<[u8]>)>) {
+    let mut locked = server.keyspace.lock(shard);
+    let Shard {
+        tables, sweep_at, ..
+    } = &mut *locked;
+    for (database, (table, at)) in tables.iter_mut().zip(sweep_at.iter_mut()).enumerate() {
+        if table.deadlines() > 0 {
+            *at = table.sweep_expired(*at, SWEEP_BUDGET, now, |table, place| {
+                due.push((database, table.entry(place).key().into()));
+            });
         }
-        let from = locked.sweep_at[database];
-        let table = &mut locked.tables[database];
-        let next = table.sweep_expired(from, SWEEP_BUDGET, now, |table, place| {
-            due.push(table.entry(place).key().into());
-        });
-        locked.sweep_at[database] = next;
-    }
-    db.select(database);
-    for key in due {
-        let key = Key::new(&key);
-        db.lock(key.hash);
-        // Looking deletes it, if it is still expired.
-        let _ = db.entry_mut(key);
-        db.unlock();
-        server.settle(&mut db.changes);
     }
 }
 
 fn compact(server: &Server) {
     for shard in 0..server.keyspace.shard_count() {
-        for database in 0..server.keyspace.databases() {
-            let mut locked = server.keyspace.lock(shard);
-            let from = locked.compact_at[database];
-            let next = locked.tables[database].compact(from, COMPACT_BUDGET);
-            locked.compact_at[database] = next;
+        let mut locked = server.keyspace.lock(shard);
+        let Shard {
+            tables, compact_at, ..
+        } = &mut *locked;
+        for (table, at) in tables.iter_mut().zip(compact_at.iter_mut()) {
+            if table.has_segments() {
+                *at = table.compact(*at, COMPACT_BUDGET);
+            }
         }
     }
 }

@@ -562,22 +562,28 @@ impl<'a> Db<'a> {
     /// The key is another than it was: fails transactions that watch it, invalidates cached copies, wakes waiters.
     #[inline]
     pub fn touch_key(&mut self, key: Key<'_>) {
+        let shard = self.shard(key.hash);
+        let interesting = !shard.watched.is_empty() || !shard.waiting.is_empty();
+        if interesting || self.changes.listeners.contains(Listeners::TRACKING) {
+            self.tell_interested(key);
+        }
+    }
+
+    #[cold]
+    fn tell_interested(&mut self, key: Key<'_>) {
         let index = self.index;
         let shard = self.shard(key.hash);
-        if !shard.watched.is_empty() {
-            shard.touch_watchers(index, key.bytes);
-        }
-        if !shard.waiting.is_empty() && !shard.waiting.get(index, key.bytes).is_empty() {
-            self.changes.ready.push(ChangedKey {
-                database: index,
-                key: key.bytes.into(),
-            });
-        }
+        shard.touch_watchers(index, key.bytes);
+        let awaited = !shard.waiting.get(index, key.bytes).is_empty();
+        let changed = ChangedKey {
+            database: index,
+            key: key.bytes.into(),
+        };
         if self.changes.listeners.contains(Listeners::TRACKING) {
-            self.changes.invalidated.push(ChangedKey {
-                database: index,
-                key: key.bytes.into(),
-            });
+            self.changes.invalidated.push(changed.clone());
+        }
+        if awaited {
+            self.changes.ready.push(changed);
         }
     }
 

@@ -100,6 +100,11 @@ impl Table {
         self.len == 0
     }
 
+    /// Whether the table holds memory, be it for entries that were.
+    pub fn has_segments(&self) -> bool {
+        !self.directory.is_empty()
+    }
+
     /// How many entries have a deadline.
     pub fn deadlines(&self) -> usize {
         self.deadlines

@@ -29,10 +29,21 @@ const SLOTS: usize = 2048;
 /// The names hashed into one array of command numbers.
 pub struct Table {
     commands: Vec<Registered>,
-    slots: Box<[u16; SLOTS]>,
+    slots: Box<[Slot; SLOTS]>,
     count: usize,
 }
 
+#[derive(Clone, Copy)]
+struct Slot {
+    folded: Folded,
+    number: u16,
+}
+
+/// A name without its case: its bytes in two words, 0x20 masked out of each, so that a comparison is two words'.
+type Folded = (u64, u64);
+
+/// Longer names than this are no command's.
+const MAX_NAME: usize = 16;
 const EMPTY: u16 = u16::MAX;
 
 static TABLE: LazyLock<Table> = LazyLock::new(Table::build);
@@ -68,13 +79,23 @@ impl Table {
                 .collect();
             commands.push(registered);
         }
-        let mut slots = Box::new([EMPTY; SLOTS]);
+        let mut slots = Box::new(
+            [Slot {
+                folded: (0, 0),
+                number: EMPTY,
+            }; SLOTS],
+        );
         for (number, registered) in commands.iter().enumerate() {
-            let mut slot = slot_of(registered.command.name.as_bytes());
-            while slots[slot] != EMPTY {
+            let folded =
+                fold(registered.command.name.as_bytes()).expect("names are at most 16 bytes long");
+            let mut slot = slot_of(folded);
+            while slots[slot].number != EMPTY {
                 slot = (slot + 1) % SLOTS;
             }
-            slots[slot] = number as u16;
+            slots[slot] = Slot {
+                folded,
+                number: number as u16,
+            };
         }
         Table {
             commands,
@@ -86,20 +107,21 @@ impl Table {
     /// The command of this name, in any case. O(1).
     #[inline]
     pub fn find(&self, name: &[u8]) -> Option<&Registered> {
-        let mut slot = slot_of(name);
+        let folded = fold(name)?;
+        let mut slot = slot_of(folded);
         loop {
-            let number = self.slots[slot];
+            let Slot {
+                folded: known,
+                number,
+            } = self.slots[slot];
             if number == EMPTY {
                 return None;
             }
-            let registered = &self.commands[number as usize];
-            if registered
-                .command
-                .name
-                .as_bytes()
-                .eq_ignore_ascii_case(name)
-            {
-                return Some(registered);
+            if known == folded {
+                let registered = &self.commands[number as usize];
+                // Folding confuses a letter with its other case only, but the underscore with DEL.
+                let exact = !name.contains(&0x7f);
+                return exact.then_some(registered);
             }
             slot = (slot + 1) % SLOTS;
         }
@@ -136,14 +158,26 @@ impl Table {
     }
 }
 
-/// Where the search for a name begins: its length, first and last bytes, without their case.
 #[inline]
-fn slot_of(name: &[u8]) -> usize {
-    let mut word = 0u64;
-    for &byte in name.iter().take(8) {
-        word = word << 8 | u64::from(byte & 0xdf);
+fn fold(name: &[u8]) -> Option<Folded> {
+    const CASE: u64 = 0xdfdf_dfdf_dfdf_dfdf;
+    let word = |bytes: &[u8]| {
+        bytes
+            .iter()
+            .rev()
+            .fold(0u64, |word, &byte| word << 8 | u64::from(byte))
+            & CASE
+    };
+    match name.len() {
+        0..=8 => Some((word(name), 0)),
+        9..=MAX_NAME => Some((word(&name[..8]), word(&name[8..]))),
+        _ => None,
     }
-    let last = name.last().map_or(0, |&byte| u64::from(byte & 0xdf));
-    let mixed = (word ^ last << 56 ^ (name.len() as u64) << 48).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+}
+
+/// Where the search for a name begins.
+#[inline]
+fn slot_of((low, high): Folded) -> usize {
+    let mixed = (low ^ high.rotate_left(29)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     (mixed >> 53) as usize % SLOTS
 }
