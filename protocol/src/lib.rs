@@ -10,6 +10,7 @@
 
 pub mod error;
 pub mod limits;
+pub mod memcache;
 pub mod number;
 pub mod output;
 pub mod resp;
