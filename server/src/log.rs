@@ -15,6 +15,8 @@ use std::{
 
 use parking_lot::RwLock;
 
+use crate::config::LogLevel;
+
 /// How much a message matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
@@ -32,6 +34,17 @@ impl Level {
             Level::Verbose => '-',
             Level::Notice => '*',
             Level::Warning => '#',
+        }
+    }
+}
+
+impl From<LogLevel> for Level {
+    fn from(level: LogLevel) -> Level {
+        match level {
+            LogLevel::Debug => Level::Debug,
+            LogLevel::Verbose => Level::Verbose,
+            LogLevel::Notice => Level::Notice,
+            LogLevel::Warning | LogLevel::Nothing => Level::Warning,
         }
     }
 }

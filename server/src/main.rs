@@ -10,9 +10,8 @@ use std::{
 };
 
 use server::{
-    config::{self, Answer, Config, Invocation, LogLevel, Settings},
-    log::{self, Level},
-    maintenance,
+    config::{self, Answer, Config, Invocation, Settings},
+    log, maintenance,
     net::listener::{self, Listening},
     runtime,
     server::{Server, ShutdownRequest},
@@ -54,7 +53,7 @@ fn print(answer: &Answer) -> ExitCode {
 fn serve(config: Config) -> ExitCode {
     let settings = config.settings();
     let logfile = (!settings.logfile.as_os_str().is_empty()).then(|| settings.logfile.clone());
-    if let Err(error) = log::configure(logfile, level(settings.loglevel)) {
+    if let Err(error) = log::configure(logfile, settings.loglevel.into()) {
         eprintln!("Can't open the log file: {error}");
         return ExitCode::FAILURE;
     }
@@ -88,15 +87,6 @@ fn serve(config: Config) -> ExitCode {
             log::warning(format!("Failed to start: {error}"));
             ExitCode::FAILURE
         }
-    }
-}
-
-fn level(level: LogLevel) -> Level {
-    match level {
-        LogLevel::Debug => Level::Debug,
-        LogLevel::Verbose => Level::Verbose,
-        LogLevel::Notice => Level::Notice,
-        LogLevel::Warning | LogLevel::Nothing => Level::Warning,
     }
 }
 

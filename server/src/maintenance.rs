@@ -96,6 +96,9 @@ struct Totals {
 
 fn sample_rates(server: &Server, last: Totals) -> Totals {
     let metrics = &server.metrics;
+    metrics
+        .memory_peak
+        .fetch_max(storage::alloc::allocated_bytes(), Ordering::Relaxed);
     let totals = Totals {
         commands: metrics.commands(),
         bytes_in: metrics.sum(|worker| worker.bytes_in.get()),

@@ -18,7 +18,7 @@ use storage::{
 };
 use tokio::sync::Notify;
 
-use crate::{config::Config, metrics::Metrics, session::registry::Registry};
+use crate::{config::Config, log, metrics::Metrics, session::registry::Registry};
 
 /// Shards per worker; with 256 at least, two workers rarely want the same one.
 const SHARDS_PER_WORKER: usize = 16;
@@ -38,6 +38,10 @@ pub struct Server {
     pub started_at: Timestamp,
     /// 40 hexadecimal digits, different at every start.
     pub run_id: String,
+    /// Names the history of the data for replicas; DEBUG CHANGE-REPL-ID makes a new one.
+    pub replication_id: Mutex<String>,
+    /// Bytes allocated before the first key.
+    pub startup_bytes: usize,
 }
 
 /// CLIENT PAUSE: until when which commands wait.
@@ -82,10 +86,43 @@ impl Server {
             started: Instant::now(),
             started_at: now(),
             run_id: random_hex(),
+            replication_id: Mutex::new(random_hex()),
+            startup_bytes: storage::alloc::allocated_bytes(),
             config,
         });
+        server.apply_settings();
         start_freeing(&server, garbage);
         server
+    }
+
+    /// Hands the settings to those who keep a copy: the keyspace and the log.
+    pub fn apply_settings(&self) {
+        let from = self.config.settings();
+        let to = &self.keyspace.settings;
+        for (target, value) in [
+            (
+                &to.hash_max_listpack_entries,
+                from.hash_max_listpack_entries,
+            ),
+            (&to.hash_max_listpack_value, from.hash_max_listpack_value),
+            (&to.set_max_intset_entries, from.set_max_intset_entries),
+            (&to.set_max_listpack_entries, from.set_max_listpack_entries),
+            (&to.set_max_listpack_value, from.set_max_listpack_value),
+            (
+                &to.zset_max_listpack_entries,
+                from.zset_max_listpack_entries,
+            ),
+            (&to.zset_max_listpack_value, from.zset_max_listpack_value),
+            (&to.stream_node_max_bytes, from.stream_node_max_bytes),
+            (&to.stream_node_max_entries, from.stream_node_max_entries),
+            (&to.hll_sparse_max_bytes, from.hll_sparse_max_bytes),
+            (&to.proto_max_bulk_len, from.proto_max_bulk_len),
+        ] {
+            target.store(value, Ordering::Relaxed);
+        }
+        to.list_max_listpack_size
+            .store(from.list_max_listpack_size.into(), Ordering::Relaxed);
+        log::set_level(from.loglevel.into());
     }
 
     /// What follows a command's changes once its locks are released: the change counter, then events.

@@ -2,9 +2,11 @@
 
 pub mod bitmap;
 pub mod client;
+pub mod config;
 pub mod connection;
 pub mod deadline;
 mod help;
+pub mod info;
 pub mod keys;
 pub mod string;
 pub mod transaction;
@@ -15,7 +17,9 @@ use crate::dispatch::command::{Command, Reply};
 pub const FAMILIES: &[&[&Command]] = &[
     bitmap::COMMANDS,
     client::COMMANDS,
+    config::COMMANDS,
     connection::COMMANDS,
+    info::COMMANDS,
     keys::COMMANDS,
     string::COMMANDS,
     transaction::COMMANDS,

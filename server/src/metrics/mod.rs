@@ -4,7 +4,7 @@ pub mod process;
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicU64, AtomicUsize, Ordering},
 };
 
 use hashbrown::HashMap;
@@ -81,6 +81,47 @@ impl CommandMetrics {
     }
 }
 
+/// [`CommandMetrics`] added up over all workers.
+#[derive(Clone, Copy, Debug)]
+pub struct CommandTotal {
+    pub calls: u64,
+    pub nanoseconds: u64,
+    pub rejected: u64,
+    pub failed: u64,
+    pub latency: [u64; LATENCY_BUCKETS],
+}
+
+impl Default for CommandTotal {
+    fn default() -> Self {
+        CommandTotal {
+            calls: 0,
+            nanoseconds: 0,
+            rejected: 0,
+            failed: 0,
+            latency: [0; LATENCY_BUCKETS],
+        }
+    }
+}
+
+impl CommandTotal {
+    /// The time that so many percent of the calls stayed under, interpolated within its bucket.
+    pub fn percentile_nanoseconds(&self, percent: f64) -> f64 {
+        let all: u64 = self.latency.iter().sum();
+        let wanted = (all as f64 * percent / 100.0).max(1.0);
+        let mut below = 0.0;
+        for (bucket, &count) in self.latency.iter().enumerate() {
+            let count = count as f64;
+            if count > 0.0 && below + count >= wanted {
+                let upper = (1u64 << bucket) as f64;
+                let lower = if bucket == 0 { 0.0 } else { upper / 2.0 };
+                return lower + (upper - lower) * (wanted - below) / count;
+            }
+            below += count;
+        }
+        0.0
+    }
+}
+
 /// One worker's counters.
 #[derive(Debug)]
 pub struct WorkerMetrics {
@@ -127,6 +168,8 @@ pub struct Metrics {
     pub errors: Mutex<HashMap<String, u64>>,
     pub auth_denied: AtomicU64,
     pub panics: AtomicU64,
+    /// Most bytes allocated at once, as far as anyone looked.
+    pub memory_peak: AtomicUsize,
     /// Operations per second and bytes per second, sampled by maintenance.
     pub instantaneous: Mutex<Instantaneous>,
 }
@@ -150,6 +193,7 @@ impl Metrics {
             errors: Mutex::default(),
             auth_denied: AtomicU64::new(0),
             panics: AtomicU64::new(0),
+            memory_peak: AtomicUsize::new(0),
             instantaneous: Mutex::default(),
         }
     }
@@ -168,6 +212,21 @@ impl Metrics {
                 .map(|command| command.calls.get())
                 .sum()
         })
+    }
+
+    /// What all workers together know of a command.
+    pub fn command(&self, id: usize) -> CommandTotal {
+        let mut total = CommandTotal::default();
+        for metrics in self.workers.iter().map(|worker| &worker.commands[id]) {
+            total.calls += metrics.calls.get();
+            total.nanoseconds += metrics.nanoseconds.get();
+            total.rejected += metrics.rejected.get();
+            total.failed += metrics.failed.get();
+            for (sum, bucket) in total.latency.iter_mut().zip(&metrics.latency) {
+                *sum += bucket.get();
+            }
+        }
+        total
     }
 
     /// Counts an error reply by its code.

@@ -12,7 +12,16 @@ pub fn resident_bytes() -> usize {
 
 /// User and system time of the process so far, in seconds.
 pub fn cpu_seconds() -> (f64, f64) {
-    let Ok(text) = fs::read_to_string("/proc/self/stat") else {
+    times_of("/proc/self/stat")
+}
+
+/// User and system time of the main thread, in seconds.
+pub fn main_thread_cpu_seconds() -> (f64, f64) {
+    times_of(&format!("/proc/self/task/{}/stat", std::process::id()))
+}
+
+fn times_of(path: &str) -> (f64, f64) {
+    let Ok(text) = fs::read_to_string(path) else {
         return (0.0, 0.0);
     };
     // The program's name, in parentheses, may hold spaces; fields count from behind it.

@@ -350,7 +350,7 @@ fn describe(client: &Client) -> String {
 }
 
 /// What an idle connection takes: its task, session and entry in the registry.
-const CONNECTION_BYTES: usize = 900;
+pub(super) const CONNECTION_BYTES: usize = 900;
 
 /// The user whose rights a connection has.
 fn user(name: &[u8]) -> String {

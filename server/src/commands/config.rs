@@ -1,0 +1,194 @@
+//! CONFIG: looks at the settings and changes them while the server runs.
+
+use std::sync::atomic::Ordering;
+
+use super::help::help;
+use crate::{
+    config::{Peer, SetError},
+    dispatch::{
+        args::Args,
+        command::{Arity::*, Command, Flag, Group, Reply, Result, Run},
+        error::Error,
+    },
+    log,
+    server::Server,
+    session::{
+        Session,
+        registry::{Address, Client},
+    },
+};
+
+pub const COMMANDS: &[&Command] = &[&CONFIG];
+
+const CONFIG: Command = Command {
+    name: "CONFIG",
+    syntax: "",
+    summary: "Looks at settings and changes them.",
+    since: "2.0.0",
+    complexity: "Depends on subcommand.",
+    group: Group::Server,
+    arity: AtLeast(2),
+    keys: &[],
+    flags: &[],
+    categories: &[],
+    run: Run::Container,
+    subcommands: &[&GET, &HELP, &RESETSTAT, &REWRITE, &SET],
+};
+const HELP: Command = Command {
+    name: "HELP",
+    syntax: "",
+    summary: "Lists the subcommands.",
+    since: "5.0.0",
+    complexity: "O(1)",
+    group: Group::Server,
+    arity: Exactly(2),
+    keys: &[],
+    flags: &[Flag::Loading, Flag::Stale],
+    categories: &[],
+    run: Run::Session(help),
+    subcommands: &[],
+};
+
+const GET: Command = Command {
+    name: "GET",
+    syntax: "parameter [parameter ...]",
+    summary: "Returns the settings of these names or patterns.",
+    since: "2.0.0",
+    complexity: "O(N) where N is the number of configuration parameters provided",
+    group: Group::Server,
+    arity: AtLeast(3),
+    keys: &[],
+    flags: &[Flag::Admin, Flag::Loading, Flag::NoScript, Flag::Stale],
+    categories: &[],
+    run: Run::Session(get),
+    subcommands: &[],
+};
+
+fn get(session: &mut Session, args: &Args<'_>, reply: &mut Reply) -> Result {
+    let patterns: Vec<&[u8]> = args.from(2).collect();
+    let found = session.server.config.get(&patterns);
+    reply.map(found.len());
+    for (name, value) in found {
+        reply.bulk(name.as_bytes());
+        reply.bulk(&value);
+    }
+    Ok(())
+}
+
+const SET: Command = Command {
+    name: "SET",
+    syntax: "<parameter value [parameter value ...]>",
+    summary: "Changes settings, all of those named or none.",
+    since: "2.0.0",
+    complexity: "O(N) where N is the number of configuration parameters provided",
+    group: Group::Server,
+    arity: AtLeast(4),
+    keys: &[],
+    flags: &[Flag::Admin, Flag::Loading, Flag::NoScript, Flag::Stale],
+    categories: &[],
+    run: Run::Session(set),
+    subcommands: &[],
+};
+
+/// Directives that decide which sockets are bound, which happens at the start only.
+const SOCKETS: [&str; 3] = ["port", "bind", "tls-port"];
+
+fn set(session: &mut Session, args: &Args<'_>, reply: &mut Reply) -> Result {
+    if !args.len().is_multiple_of(2) {
+        return Err(Error::SYNTAX);
+    }
+    let words: Vec<&[u8]> = args.from(2).collect();
+    let pairs: Vec<(&[u8], &[u8])> = words
+        .chunks_exact(2)
+        .map(|pair| (pair[0], pair[1]))
+        .collect();
+    let server = &session.server;
+    let changes = server
+        .config
+        .set(&pairs, peer(&session.client))
+        .map_err(refused)?;
+    if let Some(name) = SOCKETS.iter().find(|name| changes.contains(name)) {
+        server.config.rollback(&changes);
+        let reason = "sockets are bound when the server starts; change it in the file and restart";
+        return Err(refused(SetError::not_applied(name, reason)));
+    }
+    server.apply_settings();
+    reply.ok();
+    Ok(())
+}
+
+fn refused(error: SetError) -> Error {
+    Error::general(error.to_string())
+}
+
+/// Where a client is, for permissions that distinguish.
+pub(super) fn peer(client: &Client) -> Peer {
+    match &client.address {
+        Address::Unix(_) => Peer::ThisMachine,
+        Address::Tcp(address) if address.ip().to_canonical().is_loopback() => Peer::ThisMachine,
+        Address::Tcp(_) => Peer::Elsewhere,
+    }
+}
+
+const REWRITE: Command = Command {
+    name: "REWRITE",
+    syntax: "",
+    summary: "Writes the settings into the configuration file.",
+    since: "2.8.0",
+    complexity: "O(1)",
+    group: Group::Server,
+    arity: Exactly(2),
+    keys: &[],
+    flags: &[Flag::Admin, Flag::Loading, Flag::NoScript, Flag::Stale],
+    categories: &[],
+    run: Run::Session(rewrite),
+    subcommands: &[],
+};
+
+fn rewrite(session: &mut Session, _args: &Args<'_>, reply: &mut Reply) -> Result {
+    match session.server.config.rewrite(None) {
+        Ok(()) => {
+            log::notice("CONFIG REWRITE executed with success.");
+            reply.ok();
+            Ok(())
+        }
+        Err(error) => {
+            log::warning(format!("CONFIG REWRITE failed: {error}"));
+            Err(Error::general(error.to_string()))
+        }
+    }
+}
+
+const RESETSTAT: Command = Command {
+    name: "RESETSTAT",
+    syntax: "",
+    summary: "Sets the statistics that INFO shows back to zero.",
+    since: "2.0.0",
+    complexity: "O(1)",
+    group: Group::Server,
+    arity: Exactly(2),
+    keys: &[],
+    flags: &[Flag::Admin, Flag::Loading, Flag::NoScript, Flag::Stale],
+    categories: &[],
+    run: Run::Session(reset_statistics),
+    subcommands: &[],
+};
+
+fn reset_statistics(session: &mut Session, _args: &Args<'_>, reply: &mut Reply) -> Result {
+    let Server {
+        metrics, keyspace, ..
+    } = &*session.server;
+    metrics.reset();
+    let statistics = &keyspace.statistics;
+    for counter in [
+        &statistics.hits,
+        &statistics.misses,
+        &statistics.expired,
+        &statistics.evicted,
+        &statistics.freed,
+    ] {
+        counter.store(0, Ordering::Relaxed);
+    }
+    reply.ok();
+    Ok(())
+}

@@ -1,0 +1,596 @@
+//! What each section of INFO says. Figures of what this server does not have are zero: nothing of it happened.
+
+use std::{env, fs, sync::atomic::Ordering};
+
+use storage::alloc;
+
+use super::{Facts, Human, Lines};
+use crate::{
+    commands::connection::REDIS_VERSION,
+    config::VALKEY_VERSION,
+    dispatch::table,
+    metrics::process,
+    server::{now, random_word},
+};
+
+pub(super) fn nothing(_facts: &mut Facts<'_, '_>, _lines: &mut Lines) {}
+
+pub(super) fn server(facts: &mut Facts<'_, '_>, lines: &mut Lines) {
+    let server = &facts.session.server;
+    let settings = server.config.settings();
+    let or = |given: &str, usual: &'static str| {
+        if given.is_empty() {
+            usual.to_owned()
+        } else {
+            given.to_owned()
+        }
+    };
+    lines.add(
+        "redis_version",
+        or(&settings.announced_server_version, REDIS_VERSION),
+    );
+    lines.add("server_name", or(&settings.announced_server_name, "valkey"));
+    lines.add("valkey_version", VALKEY_VERSION);
+    lines.add("valkey_release_stage", "ga");
+    lines.add("ferrite_version", env!("CARGO_PKG_VERSION"));
+    lines.add("redis_git_sha1", "00000000");
+    lines.add("redis_git_dirty", 0);
+    lines.add("redis_build_id", "0");
+    lines.add("server_mode", "standalone");
+    lines.add(
+        "os",
+        format_args!(
+            "{} {} {}",
+            kernel("ostype"),
+            kernel("osrelease"),
+            env::consts::ARCH
+        ),
+    );
+    lines.add("arch_bits", usize::BITS);
+    lines.add("monotonic_clock", "POSIX clock_gettime");
+    lines.add("multiplexing_api", "epoll");
+    lines.add("gcc_version", "0.0.0");
+    lines.add("process_id", std::process::id());
+    lines.add("process_supervised", "no");
+    lines.add("run_id", &server.run_id);
+    lines.add("tcp_port", settings.port);
+    let micros = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_micros();
+    lines.add("server_time_usec", micros);
+    let uptime = server.started.elapsed().as_secs();
+    lines.add("uptime_in_seconds", uptime);
+    lines.add("uptime_in_days", uptime / 86_400);
+    for name in ["hz", "configured_hz", "clients_hz"] {
+        lines.add(name, settings.hz);
+    }
+    lines.add("lru_clock", now().seconds() & 0xff_ffff);
+    let path = |path: Option<std::path::PathBuf>| {
+        path.map(|path| path.display().to_string())
+            .unwrap_or_default()
+    };
+    lines.add("executable", path(env::current_exe().ok()));
+    let file = server
+        .config
+        .file()
+        .and_then(|file| file.canonicalize().ok());
+    lines.add("config_file", path(file));
+    lines.add("io_threads_active", server.metrics.workers.len());
+    lines.add("availability_zone", &settings.availability_zone);
+    let addresses = |addresses: &[String]| {
+        let bound: Vec<String> = addresses
+            .iter()
+            .map(|address| format!("bind={address}"))
+            .collect();
+        bound.join(",")
+    };
+    let memcached_bind = if settings.memcached_bind.is_empty() {
+        &settings.bind
+    } else {
+        &settings.memcached_bind
+    };
+    let mut listeners = Vec::new();
+    for (name, bind, port) in [
+        ("tcp", &settings.bind, settings.port),
+        ("memcached", memcached_bind, settings.memcached_port),
+    ] {
+        if port != 0 {
+            listeners.push(format!("name={name},{},port={port}", addresses(bind)));
+        }
+    }
+    for (name, path) in [
+        ("unix", &settings.unixsocket),
+        ("memcached-unix", &settings.memcached_unixsocket),
+    ] {
+        if !path.as_os_str().is_empty() {
+            listeners.push(format!("name={name},bind={}", path.display()));
+        }
+    }
+    for (number, listener) in listeners.iter().enumerate() {
+        lines.add(format_args!("listener{number}"), listener);
+    }
+}
+
+/// A fact about the kernel, by its name below `/proc/sys/kernel`.
+fn kernel(name: &str) -> String {
+    let text = fs::read_to_string(format!("/proc/sys/kernel/{name}")).unwrap_or_default();
+    text.trim().to_owned()
+}
+
+pub(super) fn tls(_facts: &mut Facts<'_, '_>, lines: &mut Lines) {
+    for kind in ["server", "client", "ca"] {
+        lines.add(format_args!("tls_{kind}_cert_serial"), "none");
+        lines.add(format_args!("tls_{kind}_cert_expires_in_seconds"), 0);
+    }
+}
+
+pub(super) fn clients(facts: &mut Facts<'_, '_>, lines: &mut Lines) {
+    let server = &facts.session.server;
+    let clients = server.clients.all();
+    lines.add("connected_clients", clients.len());
+    lines.add("cluster_connections", 0);
+    lines.add("maxclients", server.config.settings().maxclients);
+    let largest = |bytes: fn(&crate::session::registry::Client) -> usize| {
+        clients
+            .iter()
+            .map(|client| bytes(client))
+            .max()
+            .unwrap_or(0)
+    };
+    lines.add(
+        "client_recent_max_input_buffer",
+        largest(|client| client.input_bytes.load(Ordering::Relaxed)),
+    );
+    lines.add(
+        "client_recent_max_output_buffer",
+        largest(|client| client.output_bytes.load(Ordering::Relaxed)),
+    );
+    lines.zeros(&["blocked_clients", "tracking_clients", "pubsub_clients"]);
+    let watching = clients
+        .iter()
+        .filter(|client| client.watched_keys.load(Ordering::Relaxed) > 0);
+    lines.add("watching_clients", watching.count());
+    lines.add("clients_in_timeout_table", 0);
+    let (mut watched, mut awaited) = (0, 0);
+    facts.db.each_shard(0, |_, shard| {
+        watched += shard.watched.len();
+        awaited += shard.waiting.len();
+        None::<()>
+    });
+    lines.add("total_watched_keys", watched);
+    lines.add("total_blocking_keys", awaited);
+    lines.add("total_blocking_keys_on_nokey", 0);
+    let now = now().millis();
+    match server.pause.state(now) {
+        None => {
+            lines.add("paused_reason", "none");
+            lines.add("paused_actions", "none");
+            lines.add("paused_timeout_milliseconds", 0);
+        }
+        Some((until, all)) => {
+            lines.add("paused_reason", "client_pause");
+            lines.add("paused_actions", if all { "all" } else { "write" });
+            lines.add("paused_timeout_milliseconds", (until - now).max(0));
+        }
+    }
+}
+
+pub(super) fn memory(facts: &mut Facts<'_, '_>, lines: &mut Lines) {
+    let server = facts.session.server.clone();
+    let settings = server.config.settings();
+    let mut tables = 0;
+    facts.db.each_shard(0, |_, shard| {
+        tables += shard
+            .tables
+            .iter()
+            .map(|table| table.overhead_bytes())
+            .sum::<usize>();
+        None::<()>
+    });
+    let used = alloc::allocated_bytes();
+    let peak = server
+        .metrics
+        .memory_peak
+        .fetch_max(used, Ordering::Relaxed)
+        .max(used);
+    let resident = process::resident_bytes();
+    let startup = server.startup_bytes;
+    let clients: usize = server
+        .clients
+        .all()
+        .iter()
+        .map(|client| {
+            super::super::client::CONNECTION_BYTES
+                + client.input_bytes.load(Ordering::Relaxed)
+                + client.output_bytes.load(Ordering::Relaxed)
+        })
+        .sum();
+    let overhead = (startup + tables + clients).min(used);
+    let dataset = used - overhead;
+    let percent = |part: usize, whole: usize| part as f64 * 100.0 / whole.max(1) as f64;
+    lines.size("used_memory", used);
+    lines.size("used_memory_rss", resident);
+    lines.size("used_memory_peak", peak);
+    lines.add(
+        "used_memory_peak_perc",
+        format_args!("{:.2}%", percent(used, peak)),
+    );
+    lines.add("used_memory_overhead", overhead);
+    lines.add("used_memory_startup", startup);
+    lines.add("used_memory_dataset", dataset);
+    let net = used.saturating_sub(startup);
+    lines.add(
+        "used_memory_dataset_perc",
+        format_args!("{:.2}%", percent(dataset, net).min(100.0)),
+    );
+    lines.add("allocator_allocated", used);
+    lines.add("allocator_active", resident);
+    lines.add("allocator_resident", resident);
+    lines.add("allocator_muzzy", 0);
+    lines.size("total_system_memory", process::total_memory_bytes());
+    lines.zeros(&["used_memory_lua", "used_memory_vm_eval"]);
+    lines.add("used_memory_lua_human", Human(0));
+    lines.zeros(&[
+        "used_memory_scripts_eval",
+        "number_of_cached_scripts",
+        "number_of_functions",
+        "number_of_libraries",
+        "used_memory_vm_functions",
+    ]);
+    lines.size("used_memory_vm_total", 0);
+    lines.add("used_memory_functions", 0);
+    lines.size("used_memory_scripts", 0);
+    let limit = settings
+        .maxmemory
+        .bytes_of(process::total_memory_bytes() as u64);
+    lines.size("maxmemory", usize::try_from(limit).unwrap_or(usize::MAX));
+    lines.add("maxmemory_policy", settings.maxmemory_policy.name());
+    let ratio = resident as f64 / used.max(1) as f64;
+    let wasted = resident as i64 - used as i64;
+    lines.add("allocator_frag_ratio", format_args!("{ratio:.2}"));
+    lines.add("allocator_frag_bytes", wasted);
+    lines.add("allocator_rss_ratio", "1.00");
+    lines.add("allocator_rss_bytes", 0);
+    lines.add("rss_overhead_ratio", "1.00");
+    lines.add("rss_overhead_bytes", 0);
+    lines.add("mem_fragmentation_ratio", format_args!("{ratio:.2}"));
+    lines.add("mem_fragmentation_bytes", wasted);
+    lines.zeros(&[
+        "mem_not_counted_for_evict",
+        "mem_replication_backlog",
+        "mem_total_replication_buffers",
+        "mem_replicas_repl_buffer",
+        "mem_clients_slaves",
+    ]);
+    lines.add("mem_clients_normal", clients);
+    lines.zeros(&[
+        "mem_cluster_links",
+        "mem_cluster_slot_import",
+        "mem_cluster_slot_export",
+        "mem_aof_buffer",
+    ]);
+    lines.add("mem_allocator", "mimalloc");
+    lines.zeros(&[
+        "mem_overhead_db_hashtable_rehashing",
+        "active_defrag_running",
+    ]);
+    let statistics = &server.keyspace.statistics;
+    lines.add(
+        "lazyfree_pending_objects",
+        statistics.freeing.load(Ordering::Relaxed),
+    );
+    lines.add(
+        "lazyfreed_objects",
+        statistics.freed.load(Ordering::Relaxed),
+    );
+}
+
+pub(super) fn persistence(facts: &mut Facts<'_, '_>, lines: &mut Lines) {
+    let server = &facts.session.server;
+    lines.zeros(&[
+        "loading",
+        "async_loading",
+        "current_cow_peak",
+        "current_cow_size",
+        "current_cow_size_age",
+    ]);
+    lines.add("current_fork_perc", "0.00");
+    lines.zeros(&["current_save_keys_processed", "current_save_keys_total"]);
+    lines.add(
+        "rdb_changes_since_last_save",
+        server.keyspace.statistics.dirty.load(Ordering::Relaxed),
+    );
+    lines.add("rdb_bgsave_in_progress", 0);
+    lines.add("rdb_last_save_time", server.started_at.seconds());
+    lines.add("rdb_last_bgsave_status", "ok");
+    lines.add("rdb_last_bgsave_time_sec", -1);
+    lines.add("rdb_current_bgsave_time_sec", -1);
+    lines.zeros(&[
+        "rdb_saves",
+        "rdb_last_cow_size",
+        "rdb_last_load_keys_expired",
+        "rdb_last_load_keys_loaded",
+        "aof_enabled",
+        "aof_rewrite_in_progress",
+        "aof_rewrite_scheduled",
+    ]);
+    lines.add("aof_last_rewrite_time_sec", -1);
+    lines.add("aof_current_rewrite_time_sec", -1);
+    lines.add("aof_last_bgrewrite_status", "ok");
+    lines.zeros(&["aof_rewrites", "aof_rewrites_consecutive_failures"]);
+    lines.add("aof_last_write_status", "ok");
+    lines.zeros(&[
+        "aof_last_cow_size",
+        "module_fork_in_progress",
+        "module_fork_last_cow_size",
+        "slot_migration_fork_in_progress",
+    ]);
+}
+
+pub(super) fn stats(facts: &mut Facts<'_, '_>, lines: &mut Lines) {
+    let server = &facts.session.server;
+    let metrics = &server.metrics;
+    let statistics = &server.keyspace.statistics;
+    let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+    lines.add("total_connections_received", read(&metrics.connections));
+    lines.add("total_commands_processed", metrics.commands());
+    let rates = *metrics.instantaneous.lock();
+    lines.add("instantaneous_ops_per_sec", rates.commands_per_second);
+    lines.add(
+        "total_net_input_bytes",
+        metrics.sum(|worker| worker.bytes_in.get()),
+    );
+    lines.add(
+        "total_net_output_bytes",
+        metrics.sum(|worker| worker.bytes_out.get()),
+    );
+    lines.zeros(&[
+        "total_net_repl_input_bytes",
+        "total_net_repl_output_bytes",
+        "total_net_cluster_slot_import_bytes",
+        "total_net_cluster_slot_export_bytes",
+    ]);
+    let kilobytes = |bytes: u64| format!("{:.2}", bytes as f64 / 1024.0);
+    lines.add(
+        "instantaneous_input_kbps",
+        kilobytes(rates.input_bytes_per_second),
+    );
+    lines.add(
+        "instantaneous_output_kbps",
+        kilobytes(rates.output_bytes_per_second),
+    );
+    lines.add("instantaneous_input_repl_kbps", "0.00");
+    lines.add("instantaneous_output_repl_kbps", "0.00");
+    lines.add("rejected_connections", read(&metrics.rejected_connections));
+    lines.zeros(&["sync_full", "sync_partial_ok", "sync_partial_err"]);
+    lines.add("expired_keys", read(&statistics.expired));
+    lines.add("expired_fields", 0);
+    lines.add("expired_stale_perc", "0.00");
+    lines.add("expired_keys_with_volatile_items_stale_perc", "0.00");
+    lines.zeros(&[
+        "expired_time_cap_reached_count",
+        "expire_cycle_cpu_milliseconds",
+    ]);
+    lines.add("evicted_keys", read(&statistics.evicted));
+    lines.zeros(&[
+        "evicted_clients",
+        "evicted_scripts",
+        "total_eviction_exceeded_time",
+        "current_eviction_exceeded_time",
+    ]);
+    lines.add("keyspace_hits", read(&statistics.hits));
+    lines.add("keyspace_misses", read(&statistics.misses));
+    lines.zeros(&[
+        "pubsub_channels",
+        "pubsub_patterns",
+        "pubsubshard_channels",
+        "latest_fork_usec",
+        "total_forks",
+        "migrate_cached_sockets",
+        "slave_expires_tracked_keys",
+        "active_defrag_hits",
+        "active_defrag_misses",
+        "active_defrag_key_hits",
+        "active_defrag_key_misses",
+        "total_active_defrag_time",
+        "current_active_defrag_time",
+        "tracking_total_keys",
+        "tracking_total_items",
+        "tracking_total_prefixes",
+        "unexpected_error_replies",
+    ]);
+    let errors: u64 = metrics.errors.lock().values().sum();
+    lines.add("total_error_replies", errors);
+    lines.add("dump_payload_sanitizations", 0);
+    let reads = metrics.sum(|worker| worker.reads.get());
+    let writes = metrics.sum(|worker| worker.writes.get());
+    lines.add("total_reads_processed", reads);
+    lines.add("total_writes_processed", writes);
+    // Every worker serves its connections from read to write: there are no threads beside them that only read or write.
+    lines.zeros(&[
+        "io_threaded_reads_processed",
+        "io_threaded_writes_processed",
+        "io_threaded_freed_objects",
+        "io_threaded_accept_processed",
+        "io_threaded_poll_processed",
+        "io_threaded_total_prefetch_batches",
+        "io_threaded_total_prefetch_entries",
+        "client_query_buffer_limit_disconnections",
+        "client_output_buffer_limit_disconnections",
+        "reply_buffer_shrinks",
+        "reply_buffer_expands",
+    ]);
+    lines.add("eventloop_cycles", reads);
+    let (user, system) = process::cpu_seconds();
+    lines.add("eventloop_duration_sum", ((user + system) * 1e6) as u64);
+    let nanoseconds = metrics.sum(|worker| {
+        worker
+            .commands
+            .iter()
+            .map(|command| command.nanoseconds.get())
+            .sum()
+    });
+    lines.add("eventloop_duration_cmd_sum", nanoseconds / 1000);
+    lines.zeros(&[
+        "instantaneous_eventloop_cycles_per_sec",
+        "instantaneous_eventloop_duration_usec",
+    ]);
+    lines.add("acl_access_denied_auth", read(&metrics.auth_denied));
+    lines.zeros(&[
+        "acl_access_denied_cmd",
+        "acl_access_denied_key",
+        "acl_access_denied_channel",
+        "acl_access_denied_tls_cert",
+        "acl_access_denied_db",
+    ]);
+}
+
+pub(super) fn replication(facts: &mut Facts<'_, '_>, lines: &mut Lines) {
+    let server = &facts.session.server;
+    lines.add("role", "master");
+    lines.zeros(&["connected_slaves", "replicas_waiting_psync"]);
+    lines.add("master_failover_state", "no-failover");
+    lines.add("master_replid", server.replication_id.lock());
+    lines.add("master_replid2", "0".repeat(40));
+    lines.add("master_repl_offset", 0);
+    lines.add("second_repl_offset", -1);
+    lines.add("repl_backlog_active", 0);
+    lines.add(
+        "repl_backlog_size",
+        server.config.settings().repl_backlog_size,
+    );
+    lines.zeros(&["repl_backlog_first_byte_offset", "repl_backlog_histlen"]);
+}
+
+pub(super) fn cpu(_facts: &mut Facts<'_, '_>, lines: &mut Lines) {
+    let mut times = |suffix: &str, (user, system): (f64, f64)| {
+        lines.add(
+            format_args!("used_cpu_sys{suffix}"),
+            format_args!("{system:.6}"),
+        );
+        lines.add(
+            format_args!("used_cpu_user{suffix}"),
+            format_args!("{user:.6}"),
+        );
+    };
+    times("", process::cpu_seconds());
+    times("_children", (0.0, 0.0));
+    let (user, system) = process::main_thread_cpu_seconds();
+    times("_main_thread", (user, system));
+    lines.add(
+        "used_active_time_main_thread",
+        format_args!("{:.6}", user + system),
+    );
+}
+
+pub(super) fn modules(_facts: &mut Facts<'_, '_>, _lines: &mut Lines) {}
+
+pub(super) fn cluster(_facts: &mut Facts<'_, '_>, lines: &mut Lines) {
+    lines.add("cluster_enabled", 0);
+}
+
+pub(super) fn scripting_engines(_facts: &mut Facts<'_, '_>, lines: &mut Lines) {
+    lines.zeros(&[
+        "engines_count",
+        "engines_total_used_memory",
+        "engines_total_memory_overhead",
+    ]);
+}
+
+pub(super) fn command_stats(facts: &mut Facts<'_, '_>, lines: &mut Lines) {
+    for registered in table::table().all() {
+        let total = facts.session.server.metrics.command(registered.id);
+        if total.calls + total.rejected + total.failed == 0 {
+            continue;
+        }
+        let micros = total.nanoseconds / 1000;
+        let per_call = total.nanoseconds as f64 / 1000.0 / total.calls.max(1) as f64;
+        lines.add(
+            format_args!("cmdstat_{}", registered.full_name),
+            format_args!(
+                "calls={},usec={micros},usec_per_call={per_call:.2},rejected_calls={},failed_calls={}",
+                total.calls, total.rejected, total.failed
+            ),
+        );
+    }
+}
+
+pub(super) fn error_stats(facts: &mut Facts<'_, '_>, lines: &mut Lines) {
+    let errors = facts.session.server.metrics.errors.lock();
+    let mut sorted: Vec<(&String, &u64)> = errors.iter().collect();
+    sorted.sort();
+    for (code, count) in sorted {
+        lines.add(
+            format_args!("errorstat_{code}"),
+            format_args!("count={count}"),
+        );
+    }
+}
+
+pub(super) fn latency_stats(facts: &mut Facts<'_, '_>, lines: &mut Lines) {
+    let server = &facts.session.server;
+    let settings = server.config.settings();
+    if !settings.latency_tracking {
+        return;
+    }
+    for registered in table::table().all() {
+        let total = server.metrics.command(registered.id);
+        if total.calls == 0 {
+            continue;
+        }
+        let percentiles: Vec<String> = settings
+            .latency_tracking_info_percentiles
+            .iter()
+            .map(|&percent| {
+                let micros = total.percentile_nanoseconds(percent) / 1000.0;
+                format!("p{percent}={micros:.3}")
+            })
+            .collect();
+        lines.add(
+            format_args!("latency_percentiles_usec_{}", registered.full_name),
+            percentiles.join(","),
+        );
+    }
+}
+
+pub(super) fn keyspace(facts: &mut Facts<'_, '_>, lines: &mut Lines) {
+    #[derive(Clone, Copy, Default)]
+    struct Keys {
+        keys: usize,
+        deadlines: usize,
+        sampled: i64,
+        sampled_ttl_ms: i64,
+    }
+    let now = facts.db.now();
+    let mut databases = vec![Keys::default(); facts.db.keyspace().databases()];
+    facts.db.each_shard(0, |_, shard| {
+        for (total, table) in databases.iter_mut().zip(&shard.tables) {
+            total.keys += table.len();
+            total.deadlines += table.deadlines();
+            // One entry of each shard stands for all: a mean over hundreds of samples.
+            if table.deadlines() > 0
+                && let Some((_, entry)) = table.sample(random_word())
+                && let Some(deadline) = entry.deadline()
+            {
+                total.sampled += 1;
+                total.sampled_ttl_ms = total
+                    .sampled_ttl_ms
+                    .saturating_add(deadline.millis().saturating_sub(now.millis()).max(0));
+            }
+        }
+        None::<()>
+    });
+    for (index, total) in databases.iter().enumerate() {
+        if total.keys > 0 {
+            let ttl = total.sampled_ttl_ms / total.sampled.max(1);
+            lines.add(
+                format_args!("db{index}"),
+                format_args!(
+                    "keys={},expires={},avg_ttl={ttl},keys_with_volatile_items=0",
+                    total.keys, total.deadlines
+                ),
+            );
+        }
+    }
+}
