@@ -2,6 +2,7 @@
 
 pub mod bitmap;
 pub mod client;
+pub mod command;
 pub mod config;
 pub mod connection;
 pub mod deadline;
@@ -17,6 +18,7 @@ use crate::dispatch::command::{Command, Reply};
 pub const FAMILIES: &[&[&Command]] = &[
     bitmap::COMMANDS,
     client::COMMANDS,
+    command::COMMANDS,
     config::COMMANDS,
     connection::COMMANDS,
     info::COMMANDS,

@@ -32,6 +32,11 @@ impl<'a> Args<'a> {
         Args { first_key, ..self }
     }
 
+    /// The request that begins `words` words later.
+    pub fn skip(&self, words: usize) -> Args<'a> {
+        Args::new(self.input, self.spans.get(words..).unwrap_or_default())
+    }
+
     /// How many words, the command's name included.
     #[inline]
     pub fn len(&self) -> usize {

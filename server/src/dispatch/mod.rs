@@ -130,7 +130,7 @@ fn resolve<'t>(
     args: &Args<'_>,
 ) -> std::result::Result<&'t Registered, (&'t Registered, Error)> {
     let mut resolved = registered;
-    if matches!(registered.command.run, Run::Container) && args.len() > 1 {
+    if !registered.subcommands.is_empty() && args.len() > 1 {
         resolved = registered.subcommand(args.word(1)).ok_or_else(|| {
             (
                 registered,

@@ -1,0 +1,302 @@
+//! A command as COMMAND INFO shows it: arity, flags, where its keys are, ACL categories, tips, subcommands.
+
+use super::tips;
+use crate::dispatch::{
+    command::{Access, Category, Command, Flag, Group, Keys, Place, Reply, Run},
+    table::Registered,
+};
+
+/// Writes the ten facts about a command.
+pub(super) fn write(registered: &Registered, reply: &mut Reply) {
+    let command = registered.command;
+    reply.array(10);
+    reply.bulk(registered.full_name.as_bytes());
+    reply.integer(command.arity.signed());
+    write_set(reply, &flags(command));
+    for number in range(command) {
+        reply.integer(number);
+    }
+    let categories = categories(command);
+    reply.set(categories.len());
+    for category in categories {
+        reply.simple(&format!("@{}", category_name(category)));
+    }
+    let tips = tips::of(&registered.full_name);
+    reply.array(tips.len());
+    for tip in tips {
+        reply.bulk(tip.as_bytes());
+    }
+    let specifications: Vec<&Keys> = specifications(command).collect();
+    reply.set(specifications.len());
+    for keys in specifications {
+        write_specification(keys, reply);
+    }
+    reply.array(registered.subcommands.len());
+    for subcommand in &registered.subcommands {
+        write(subcommand, reply);
+    }
+}
+
+fn write_set(reply: &mut Reply, names: &[&str]) {
+    reply.set(names.len());
+    for name in names {
+        reply.simple(name);
+    }
+}
+
+/// Flags in the order they are shown.
+const FLAGS: &[(Flag, &str)] = &[
+    (Flag::Write, "write"),
+    (Flag::ReadOnly, "readonly"),
+    (Flag::DenyOom, "denyoom"),
+    (Flag::Admin, "admin"),
+    (Flag::PubSub, "pubsub"),
+    (Flag::NoScript, "noscript"),
+    (Flag::Blocking, "blocking"),
+    (Flag::Loading, "loading"),
+    (Flag::Stale, "stale"),
+    (Flag::SkipMonitor, "skip_monitor"),
+    (Flag::SkipSlowlog, "skip_commandlog"),
+    (Flag::Asking, "asking"),
+    (Flag::Fast, "fast"),
+    (Flag::NoAuth, "no_auth"),
+    (Flag::MayReplicate, "may_replicate"),
+    (Flag::NoMandatoryKeys, "no_mandatory_keys"),
+    (Flag::NoAsyncLoading, "no_async_loading"),
+    (Flag::NoMulti, "no_multi"),
+    (Flag::MovableKeys, "movablekeys"),
+    (Flag::AllowBusy, "allow_busy"),
+];
+
+fn flags(command: &Command) -> Vec<&'static str> {
+    let movable = specifications(command).any(|keys| span(keys.place).is_none());
+    FLAGS
+        .iter()
+        .filter(|(flag, _)| command.has(*flag) || *flag == Flag::MovableKeys && movable)
+        .map(|(_, name)| *name)
+        .collect()
+}
+
+/// Categories in the order they are shown.
+const CATEGORIES: &[(Category, &str)] = &[
+    (Category::Keyspace, "keyspace"),
+    (Category::Read, "read"),
+    (Category::Write, "write"),
+    (Category::Set, "set"),
+    (Category::SortedSet, "sortedset"),
+    (Category::List, "list"),
+    (Category::Hash, "hash"),
+    (Category::String, "string"),
+    (Category::Bitmap, "bitmap"),
+    (Category::HyperLogLog, "hyperloglog"),
+    (Category::Geo, "geo"),
+    (Category::Stream, "stream"),
+    (Category::PubSub, "pubsub"),
+    (Category::Admin, "admin"),
+    (Category::Fast, "fast"),
+    (Category::Slow, "slow"),
+    (Category::Blocking, "blocking"),
+    (Category::Dangerous, "dangerous"),
+    (Category::Connection, "connection"),
+    (Category::Transaction, "transaction"),
+    (Category::Scripting, "scripting"),
+];
+
+fn category_name(category: Category) -> &'static str {
+    CATEGORIES
+        .iter()
+        .find(|(known, _)| *known == category)
+        .map_or("", |(_, name)| *name)
+}
+
+/// The category of this name, in any case.
+pub(super) fn category(name: &[u8]) -> Option<Category> {
+    CATEGORIES
+        .iter()
+        .find(|(_, known)| known.as_bytes().eq_ignore_ascii_case(name))
+        .map(|(category, _)| *category)
+}
+
+/// All ACL categories of a command: what its group and flags imply, and what it declares beyond.
+pub(super) fn categories(command: &Command) -> Vec<Category> {
+    let container = matches!(command.run, Run::Container);
+    let group = group_category(command.group).filter(|_| !container);
+    let implied = |category: Category| {
+        let script = command.group == Group::Scripting;
+        match category {
+            Category::Write => command.has(Flag::Write) && !script,
+            Category::Read => command.has(Flag::ReadOnly) && !script,
+            Category::Admin | Category::Dangerous => command.has(Flag::Admin),
+            Category::Fast => command.has(Flag::Fast),
+            Category::Slow => !command.has(Flag::Fast),
+            Category::Blocking => command.has(Flag::Blocking),
+            Category::PubSub => command.has(Flag::PubSub),
+            _ => false,
+        }
+    };
+    CATEGORIES
+        .iter()
+        .map(|(category, _)| *category)
+        .filter(|&category| {
+            group == Some(category) || implied(category) || command.categories.contains(&category)
+        })
+        .collect()
+}
+
+fn group_category(group: Group) -> Option<Category> {
+    Some(match group {
+        Group::Bitmap => Category::Bitmap,
+        Group::Connection => Category::Connection,
+        Group::Generic => Category::Keyspace,
+        Group::Geo => Category::Geo,
+        Group::Hash => Category::Hash,
+        Group::HyperLogLog => Category::HyperLogLog,
+        Group::List => Category::List,
+        Group::PubSub => Category::PubSub,
+        Group::Scripting => Category::Scripting,
+        Group::Set => Category::Set,
+        Group::SortedSet => Category::SortedSet,
+        Group::Stream => Category::Stream,
+        Group::String => Category::String,
+        Group::Transactions => Category::Transaction,
+        Group::Cluster | Group::Server => return None,
+    })
+}
+
+/// Where keys are, but for commands that work on every shard whatever their words say.
+pub(super) fn specifications(command: &Command) -> impl Iterator<Item = &'static Keys> + use<> {
+    command
+        .keys
+        .iter()
+        .filter(|keys| keys.place != Place::AllShards)
+}
+
+/// First word, last word (counted from the end if negative) and step of keys at fixed places.
+fn span(place: Place) -> Option<[i64; 3]> {
+    match place {
+        Place::At(index) => Some([index as i64, index as i64, 1]),
+        Place::Range { first, last, step } => Some([first as i64, -1 - last as i64, step as i64]),
+        _ => None,
+    }
+}
+
+/// First key, last key and step, as far as the keys' places are fixed and follow each other.
+fn range(command: &Command) -> [i64; 3] {
+    let mut spans = specifications(command).filter_map(|keys| span(keys.place));
+    let Some([first, mut last, step]) = spans.next() else {
+        return [0; 3];
+    };
+    for [next, end, next_step] in spans {
+        if last < 0 || next != last + 1 || next_step != step {
+            break;
+        }
+        last = end;
+    }
+    [first, last, step]
+}
+
+/// Writes what a command does with a key.
+pub(super) fn write_access(access: Access, reply: &mut Reply) {
+    let names: &[&str] = match access {
+        Access::Read => &["RO", "access"],
+        Access::Update => &["RW", "access", "update"],
+        Access::Overwrite => &["OW", "update"],
+        Access::Remove => &["RM", "delete"],
+    };
+    write_set(reply, names);
+}
+
+/// How the keys of a place are found.
+enum Find {
+    Range { last: i64, step: i64, limit: i64 },
+    Count { step: i64 },
+}
+
+fn write_specification(keys: &Keys, reply: &mut Reply) {
+    let (begin, keyword, find) = match keys.place {
+        Place::At(index) => {
+            let find = Find::Range {
+                last: 0,
+                step: 1,
+                limit: 0,
+            };
+            (index, None, find)
+        }
+        Place::Range { first, last, step } => {
+            let find = Find::Range {
+                last: -1 - last as i64,
+                step: step as i64,
+                limit: 0,
+            };
+            (first, None, find)
+        }
+        Place::Count { at } => (at, None, Find::Count { step: 1 }),
+        Place::CountPairs { at } => (at, None, Find::Count { step: 2 }),
+        Place::Streams { from } => {
+            let find = Find::Range {
+                last: -1,
+                step: 1,
+                limit: 2,
+            };
+            (from, Some("STREAMS"), find)
+        }
+        Place::After { keyword, from } => {
+            let find = Find::Range {
+                last: 0,
+                step: 1,
+                limit: 0,
+            };
+            (from, Some(keyword), find)
+        }
+        Place::AllShards => {
+            reply.map(0);
+            return;
+        }
+    };
+    reply.map(3);
+    reply.bulk(b"flags");
+    write_access(keys.access, reply);
+    reply.bulk(b"begin_search");
+    let begin = begin as i64;
+    match keyword {
+        None => {
+            write_kind(reply, "index", 1);
+            write_number(reply, "index", begin);
+        }
+        Some(keyword) => {
+            write_kind(reply, "keyword", 2);
+            reply.bulk(b"keyword");
+            reply.bulk(keyword.as_bytes());
+            write_number(reply, "startfrom", begin);
+        }
+    }
+    reply.bulk(b"find_keys");
+    match find {
+        Find::Range { last, step, limit } => {
+            write_kind(reply, "range", 3);
+            write_number(reply, "lastkey", last);
+            write_number(reply, "keystep", step);
+            write_number(reply, "limit", limit);
+        }
+        Find::Count { step } => {
+            write_kind(reply, "keynum", 3);
+            write_number(reply, "keynumidx", 0);
+            write_number(reply, "firstkey", 1);
+            write_number(reply, "keystep", step);
+        }
+    }
+}
+
+/// The type of a search and the header of its `len` numbers.
+fn write_kind(reply: &mut Reply, kind: &str, len: usize) {
+    reply.map(2);
+    reply.bulk(b"type");
+    reply.bulk(kind.as_bytes());
+    reply.bulk(b"spec");
+    reply.map(len);
+}
+
+fn write_number(reply: &mut Reply, name: &str, number: i64) {
+    reply.bulk(name.as_bytes());
+    reply.integer(number);
+}
