@@ -114,7 +114,7 @@ impl CommandTotal {
             if count > 0.0 && below + count >= wanted {
                 let upper = (1u64 << bucket) as f64;
                 let lower = if bucket == 0 { 0.0 } else { upper / 2.0 };
-                return lower + (upper - lower) * (wanted - below) / count;
+                return lower + (upper - lower) * (wanted - below - 0.5) / count;
             }
             below += count;
         }
