@@ -10,6 +10,7 @@ use std::{
 use storage::{db::Db, keyspace::Key, shard::Shard, time::Timestamp};
 
 use crate::{
+    commands::keys,
     metrics::Instantaneous,
     server::{self, Server},
 };
@@ -32,6 +33,7 @@ pub async fn run(server: Arc<Server>) {
         if server.active_expire.load(Ordering::Relaxed) && server.keyspace.deletes_expired() {
             sweep(&server, server::now());
         }
+        flush_when_due(&server, server::now());
         if ticks.is_multiple_of(10) {
             compact(&server);
             last = sample_rates(&server, last);
@@ -84,6 +86,18 @@ fn compact(server: &Server) {
                 *at = table.compact(*at, COMPACT_BUDGET);
             }
         }
+    }
+}
+
+/// memcached's `flush_all` with a delay.
+fn flush_when_due(server: &Server, now: Timestamp) {
+    let at = server.keyspace.flush_at();
+    if at != 0 && at <= now.millis() {
+        server.keyspace.set_flush_at(0);
+        let mut db = Db::new(&server.keyspace, 0, now);
+        db.lock_all();
+        keys::flush(&mut db, Some(0));
+        db.unlock();
     }
 }
 

@@ -82,6 +82,11 @@ impl Worker {
         self.settings.current(&server.config)
     }
 
+    /// The settings as they are now, to keep for a turn.
+    pub fn current_settings(&mut self, server: &Server) -> Arc<Settings> {
+        self.settings.current(&server.config).clone()
+    }
+
     /// Ready to write one connection's replies.
     #[inline]
     pub fn begin_turn(&mut self, version: Version) {

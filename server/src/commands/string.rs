@@ -1045,15 +1045,15 @@ pub fn write_text(text: Option<Text<'_>>, reply: &mut Reply) {
         Some(Text::Bytes(bytes)) => reply.bulk(bytes),
         Some(Text::Int(number)) => reply.bulk_integer(number),
         Some(Text::Shared(buffer)) => {
-            reply.bulk_shared(bytes::Bytes::from_owner(Shared(buffer.clone())))
+            reply.bulk_shared(bytes::Bytes::from_owner(SharedText(buffer.clone())))
         }
     }
 }
 
 /// A stored buffer as the owner of a reply's bytes.
-struct Shared(triomphe::Arc<Vec<u8>>);
+pub struct SharedText(pub triomphe::Arc<Vec<u8>>);
 
-impl AsRef<[u8]> for Shared {
+impl AsRef<[u8]> for SharedText {
     fn as_ref(&self) -> &[u8] {
         &self.0
     }

@@ -1,20 +1,173 @@
-//! memcached's text protocol over the same keys.
+//! memcached's text protocol, classic and meta, over the keys of database 0.
+//!
+//! Items are string entries with optional client flags and CAS. A CAS is given to an item when somebody first asks
+//! for it, and changes with every write from either protocol, so that items nobody compares cost nothing. Keys that
+//! hold another type answer an error.
+
+mod item;
+mod meta;
+mod stats;
+mod text;
+
+use std::sync::atomic::Ordering;
+
+use protocol::memcache::{
+    Limits, Parser, Request, Shutdown, Step, StoreVerb, Then as AfterRefusal,
+    response::{Answer, ResponseWriter},
+};
+use storage::{db::Db, keyspace::Key};
 
 use crate::{
+    config::Settings,
     net::connection::{Protocol, Then, Turn},
     runtime::Worker,
+    server::{self, ShutdownRequest},
     session::Session,
 };
+
+/// Reply bytes after which they are sent before more requests run.
+const OUTPUT_LIMIT: usize = 256 * 1024;
+/// The version that clients gate features on.
+const VERSION: &str = "1.6.45";
 
 /// A memcached connection.
 pub struct Memcache {
     session: Session,
+    parser: Parser,
 }
 
 impl Memcache {
-    pub fn new(session: Session) -> Memcache {
-        Memcache { session }
+    pub fn new(mut session: Session) -> Memcache {
+        let settings = session.server.config.settings();
+        session.flags.authenticated =
+            settings.requirepass.is_empty() && settings.memcached_auth_file.as_os_str().is_empty();
+        Memcache {
+            session,
+            parser: Parser::new(),
+        }
     }
+
+    /// Runs one request; what to do then, if not to go on.
+    fn execute(
+        &mut self,
+        worker: &mut Worker,
+        db: &mut Db<'_>,
+        settings: &Settings,
+        request: Request<'_>,
+    ) -> Option<Then> {
+        worker.commands += 1;
+        let metrics = worker.metrics.clone();
+        let counters = stats::Counters(&metrics.memcached);
+        let output = worker.reply.writer.output_mut();
+        if !self.session.flags.authenticated {
+            self.authenticate(settings, &request, &mut ResponseWriter::new(output));
+            return matches!(request, Request::Quit).then_some(Then::Close);
+        }
+        let mark = output.mark();
+        let result = match request {
+            Request::Quit => return Some(Then::Close),
+            Request::Shutdown { way } => return self.shut_down(settings, way, output),
+            Request::Get { .. }
+            | Request::GetAndTouch { .. }
+            | Request::Store { .. }
+            | Request::Delete { .. }
+            | Request::Increment { .. }
+            | Request::Decrement { .. }
+            | Request::Touch { .. } => text::run(db, &counters, request, output),
+            Request::MetaGet { .. }
+            | Request::MetaSet { .. }
+            | Request::MetaDelete { .. }
+            | Request::MetaArithmetic { .. }
+            | Request::MetaNoop
+            | Request::MetaDebug { .. } => meta::run(db, &counters, request, output),
+            _ => stats::run(&self.session, db, settings, &counters, request, output),
+        };
+        if let Err(error) = result {
+            output.truncate(mark);
+            ResponseWriter::new(output).server_error(error.text());
+        }
+        None
+    }
+
+    /// Before a client has said who it is, a `set` whose value is `user password` is the only command.
+    fn authenticate(
+        &mut self,
+        settings: &Settings,
+        request: &Request<'_>,
+        answer: &mut ResponseWriter<'_>,
+    ) {
+        let Request::Store {
+            verb: StoreVerb::Set,
+            value,
+            ..
+        } = request
+        else {
+            answer.client_error("unauthenticated");
+            return;
+        };
+        if is_known(settings, value) {
+            self.session.flags.authenticated = true;
+            answer.answer(Answer::Stored);
+        } else {
+            self.session
+                .server
+                .metrics
+                .auth_denied
+                .fetch_add(1, Ordering::Relaxed);
+            answer.client_error("authentication failure");
+        }
+    }
+
+    fn shut_down(
+        &self,
+        settings: &Settings,
+        _way: Shutdown,
+        output: &mut protocol::output::Output,
+    ) -> Option<Then> {
+        if settings.memcached_allow_shutdown {
+            self.session
+                .server
+                .shutdown
+                .request(ShutdownRequest::default());
+            return Some(Then::Close);
+        }
+        ResponseWriter::new(output).line("ERROR: shutdown not enabled");
+        None
+    }
+}
+
+/// Whether `user password` names the default user with its password, or a line of the file with users.
+fn is_known(settings: &Settings, credentials: &[u8]) -> bool {
+    let Some(space) = credentials.iter().position(|&byte| byte == b' ') else {
+        return false;
+    };
+    let (user, password) = (&credentials[..space], &credentials[space + 1..]);
+    if !settings.requirepass.is_empty()
+        && user == b"default"
+        && same(password, &settings.requirepass)
+    {
+        return true;
+    }
+    let path = &settings.memcached_auth_file;
+    let users = if path.as_os_str().is_empty() {
+        Vec::new()
+    } else {
+        std::fs::read(path).unwrap_or_default()
+    };
+    let given = [user, b":", password].concat();
+    users
+        .split(|&byte| byte == b'\n')
+        .any(|line| !line.is_empty() && same(line.trim_ascii_end(), &given))
+}
+
+/// Compares in a time that depends on the lengths only.
+fn same(one: &[u8], other: &[u8]) -> bool {
+    one.len() == other.len()
+        && one
+            .iter()
+            .zip(other)
+            .fold(0, |difference, (a, b)| difference | (a ^ b))
+            == 0
 }
 
 impl Protocol for Memcache {
@@ -22,11 +175,66 @@ impl Protocol for Memcache {
         &self.session
     }
 
-    fn process(&mut self, _worker: &mut Worker, input: &[u8]) -> Turn {
-        Turn {
-            consumed: input.len(),
-            then: Then::Close,
-        }
+    fn process(&mut self, worker: &mut Worker, input: &[u8]) -> Turn {
+        let server = self.session.server.clone();
+        let now = server::now();
+        worker.begin_turn(self.session.version);
+        let settings = worker.current_settings(&server);
+        let limits = Limits::new(settings.memcached_item_size_max as usize);
+        let mut db = Db::new(&server.keyspace, 0, now);
+        let mut at = 0;
+        let turn = loop {
+            if at == input.len() {
+                break Turn {
+                    consumed: at,
+                    then: Then::Read(1),
+                };
+            }
+            if worker.reply.writer.len() > OUTPUT_LIMIT {
+                break Turn {
+                    consumed: at,
+                    then: Then::Read(0),
+                };
+            }
+            match self.parser.parse(&input[at..], &limits) {
+                Step::Request { consumed, request } => {
+                    at += consumed;
+                    if let Some(then) = self.execute(worker, &mut db, &settings, request) {
+                        break Turn { consumed: at, then };
+                    }
+                }
+                Step::Reject {
+                    consumed,
+                    rejection,
+                } => {
+                    at += consumed;
+                    if let Some(stale) =
+                        rejection.stale.filter(|_| self.session.flags.authenticated)
+                    {
+                        item::delete(&mut db, Key::new(&stale.bytes));
+                    }
+                    if let Some(line) = rejection.response {
+                        ResponseWriter::new(worker.reply.writer.output_mut()).line(line);
+                    }
+                    if rejection.then == AfterRefusal::Close {
+                        break Turn {
+                            consumed: input.len(),
+                            then: Then::Close,
+                        };
+                    }
+                }
+                Step::Skip { consumed } => at += consumed,
+                Step::Incomplete { needed } => {
+                    break Turn {
+                        consumed: at,
+                        then: Then::Read(needed.max(1)),
+                    };
+                }
+            }
+        };
+        db.flush_statistics();
+        worker.end_turn(&self.session.client, now.millis());
+        turn
     }
 
     fn write_later(&mut self, _worker: &mut Worker) -> bool {

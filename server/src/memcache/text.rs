@@ -1,0 +1,272 @@
+//! The classic commands.
+
+use protocol::{
+    memcache::{
+        Cas, Reply, Request, StoreVerb, Words,
+        response::{Answer, ResponseWriter},
+    },
+    output::Output,
+};
+use storage::{db::Db, keyspace::Key};
+
+use super::{
+    item::{self, Result, Sum, Value},
+    stats::{Counted, Counters},
+};
+
+/// Keys of one request whose memory accesses overlap.
+const BATCH: usize = 64;
+const NON_NUMERIC: &str = "cannot increment or decrement non-numeric value";
+
+pub(super) fn run(
+    db: &mut Db<'_>,
+    counters: &Counters<'_>,
+    request: Request<'_>,
+    output: &mut Output,
+) -> Result {
+    match request {
+        Request::Get { keys, cas } => {
+            each(db, keys, |db, key| get(db, counters, key, cas, output))?;
+            ResponseWriter::new(output).answer(Answer::End);
+        }
+        Request::GetAndTouch { exptime, keys, cas } => {
+            let deadline = item::deadline(exptime, db.now());
+            each(db, keys, |db, key| {
+                counters.add(Counted::CmdTouch);
+                get(db, counters, key, cas, output)?;
+                item::locked(db, key, |db| {
+                    if db.peek(key).is_some() {
+                        item::touch(db, key, deadline);
+                    }
+                });
+                Ok(())
+            })?;
+            ResponseWriter::new(output).answer(Answer::End);
+        }
+        Request::Store {
+            verb,
+            key,
+            flags,
+            exptime,
+            value,
+            reply,
+        } => {
+            counters.add(Counted::CmdSet);
+            let answer = store(db, counters, verb, Key::new(key), flags, exptime, value)?;
+            answer_if(reply, output, answer);
+        }
+        Request::Delete { key, reply } => {
+            let deleted = item::delete(db, Key::new(key));
+            counters.add(if deleted {
+                Counted::DeleteHits
+            } else {
+                Counted::DeleteMisses
+            });
+            answer_if(
+                reply,
+                output,
+                if deleted {
+                    Answer::Deleted
+                } else {
+                    Answer::NotFound
+                },
+            );
+        }
+        Request::Increment { key, delta, reply } => {
+            arithmetic(db, counters, key, delta, true, reply, output)?;
+        }
+        Request::Decrement { key, delta, reply } => {
+            arithmetic(db, counters, key, delta, false, reply, output)?;
+        }
+        Request::Touch {
+            key,
+            exptime,
+            reply,
+        } => {
+            counters.add(Counted::CmdTouch);
+            let key = Key::new(key);
+            let deadline = item::deadline(exptime, db.now());
+            let found = item::locked(db, key, |db| {
+                let found = db.peek(key).is_some();
+                if found {
+                    item::touch(db, key, deadline);
+                }
+                found
+            });
+            counters.add(if found {
+                Counted::TouchHits
+            } else {
+                Counted::TouchMisses
+            });
+            answer_if(
+                reply,
+                output,
+                if found {
+                    Answer::Touched
+                } else {
+                    Answer::NotFound
+                },
+            );
+        }
+        _ => unreachable!("the caller sends classic commands here"),
+    }
+    Ok(())
+}
+
+fn answer_if(reply: Reply, output: &mut Output, answer: Answer) {
+    if reply == Reply::Wanted {
+        ResponseWriter::new(output).answer(answer);
+    }
+}
+
+/// Works on every key; many are brought towards the cache a batch at a time first.
+fn each(
+    db: &mut Db<'_>,
+    mut words: Words<'_>,
+    mut work: impl FnMut(&mut Db<'_>, Key<'_>) -> Result,
+) -> Result {
+    let mut batch: smallvec::SmallVec<[Key<'_>; BATCH]> = smallvec::SmallVec::new();
+    loop {
+        batch.clear();
+        batch.extend(words.by_ref().take(BATCH).map(Key::new));
+        if batch.is_empty() {
+            return Ok(());
+        }
+        if batch.len() > 1 {
+            batch
+                .iter()
+                .for_each(|key| db.keyspace().prefetch(0, key.hash));
+            batch
+                .iter()
+                .for_each(|key| db.keyspace().prefetch_entry(0, key.hash));
+        }
+        for &key in &batch {
+            work(db, key)?;
+        }
+    }
+}
+
+fn get(
+    db: &mut Db<'_>,
+    counters: &Counters<'_>,
+    key: Key<'_>,
+    cas: Cas,
+    output: &mut Output,
+) -> Result {
+    counters.add(Counted::CmdGet);
+    let found = item::locked(db, key, |db| {
+        // Counts hit or miss for the keyspace as well.
+        let _ = db.get(key);
+        let found = item::find(db, key)?;
+        let cas = match cas {
+            Cas::Shown if found.is_some() => Some(item::cas(db, key)),
+            _ => None,
+        };
+        if found.as_ref().is_some_and(|found| !found.marks.fetched) {
+            item::note_fetched(db, key);
+        }
+        Ok(found.map(|found| (found, cas)))
+    })?;
+    counters.add(if found.is_some() {
+        Counted::GetHits
+    } else {
+        Counted::GetMisses
+    });
+    if let Some((found, cas)) = found {
+        let mut answer = ResponseWriter::new(output);
+        match found.value {
+            Value::Small(bytes) => answer.value(key.bytes, found.flags, &bytes, cas),
+            Value::Shared(bytes) => answer.value_shared(key.bytes, found.flags, bytes, cas),
+        }
+    }
+    Ok(())
+}
+
+fn store(
+    db: &mut Db<'_>,
+    counters: &Counters<'_>,
+    verb: StoreVerb,
+    key: Key<'_>,
+    flags: u32,
+    exptime: i64,
+    value: &[u8],
+) -> Result<Answer> {
+    let deadline = item::deadline(exptime, db.now());
+    item::locked(db, key, |db| {
+        let exists = match verb {
+            // An overwrite does not ask what it overwrites.
+            StoreVerb::Set => false,
+            _ => item::find(db, key)?.is_some(),
+        };
+        match verb {
+            StoreVerb::Add if exists => return Ok(Answer::NotStored),
+            StoreVerb::Replace | StoreVerb::Append | StoreVerb::Prepend if !exists => {
+                return Ok(Answer::NotStored);
+            }
+            StoreVerb::Cas(_) if !exists => {
+                counters.add(Counted::CasMisses);
+                return Ok(Answer::NotFound);
+            }
+            StoreVerb::Cas(wanted) if item::cas(db, key) != wanted => {
+                counters.add(Counted::CasBadval);
+                return Ok(Answer::Exists);
+            }
+            StoreVerb::Cas(_) => counters.add(Counted::CasHits),
+            StoreVerb::Append => return join(db, key, value, false),
+            StoreVerb::Prepend => return join(db, key, value, true),
+            _ => {}
+        }
+        item::store(db, key, value, flags, deadline, None);
+        Ok(Answer::Stored)
+    })
+}
+
+/// Puts bytes before or behind an item's value; flags and exptime stay.
+pub(super) fn join(db: &mut Db<'_>, key: Key<'_>, value: &[u8], in_front: bool) -> Result<Answer> {
+    let Some(found) = item::find(db, key)? else {
+        return Ok(Answer::NotStored);
+    };
+    let joined = if in_front {
+        [value, found.value.bytes()]
+    } else {
+        [found.value.bytes(), value]
+    }
+    .concat();
+    item::change(db, key, &joined);
+    Ok(Answer::Stored)
+}
+
+fn arithmetic(
+    db: &mut Db<'_>,
+    counters: &Counters<'_>,
+    key: &[u8],
+    delta: u64,
+    up: bool,
+    reply: Reply,
+    output: &mut Output,
+) -> Result {
+    let key = Key::new(key);
+    let sum = item::locked(db, key, |db| item::add(db, key, delta, up))?;
+    let (hits, misses) = if up {
+        (Counted::IncrHits, Counted::IncrMisses)
+    } else {
+        (Counted::DecrHits, Counted::DecrMisses)
+    };
+    match sum {
+        Sum::Is(sum) => {
+            counters.add(hits);
+            if reply == Reply::Wanted {
+                ResponseWriter::new(output).number(sum);
+            }
+        }
+        Sum::Missing => {
+            counters.add(misses);
+            answer_if(reply, output, Answer::NotFound);
+        }
+        Sum::NotANumber if reply == Reply::Wanted => {
+            ResponseWriter::new(output).client_error(NON_NUMERIC)
+        }
+        Sum::NotANumber => {}
+    }
+    Ok(())
+}
