@@ -26,10 +26,13 @@ impl WatchMark {
     }
 }
 
+/// A database's index and the key's bytes.
+type KeyId = (usize, Box<[u8]>);
+
 /// Clients by the key of one database that they are interested in.
 #[derive(Debug)]
 pub struct ByKey<T> {
-    keys: HashMap<(usize, Box<[u8]>), SmallVec<[T; 1]>>,
+    keys: HashMap<KeyId, SmallVec<[T; 1]>>,
 }
 
 impl<T> Default for ByKey<T> {

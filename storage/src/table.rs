@@ -315,7 +315,7 @@ impl Table {
             // The segment the cursor was in has merged into a wider one: its other half may not have been visited.
             let home_from = if depth < at.depth { 0 } else { at.home };
             // It split: the cursor's prefix is that of the first part, and the parts that follow start from anew.
-            let homes = HOME_MASK + 1 >> (HOME_BITS - CURSOR_HOME_BITS);
+            let homes = (HOME_MASK + 1) >> (HOME_BITS - CURSOR_HOME_BITS);
             let step = ((budget.saturating_sub(visited)).max(1) as u64 / 4).clamp(1, homes);
             let home_to = (home_from + step).min(homes);
             segment.visit_homes(home_from, home_to, |bucket, slot| {

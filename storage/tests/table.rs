@@ -178,7 +178,7 @@ fn a_sweep_finds_all_that_has_expired_and_nothing_else() {
     let mut table = Table::new(0);
     for number in 0..10_000u64 {
         let name = key(number);
-        let deadline = (number % 3 != 0).then(|| Timestamp(number as i64));
+        let deadline = (number % 3 != 0).then_some(Timestamp(number as i64));
         put(
             &mut table,
             &name,

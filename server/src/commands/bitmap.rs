@@ -486,7 +486,8 @@ fn read_fields(db: &Db<'_>, args: &Args<'_>) -> Result<Vec<Field>> {
         }
         let is_get = args.is(index, "GET") && left >= 2;
         let is_set = args.is(index, "SET") && left >= 3;
-        if !is_get && !is_set && !(args.is(index, "INCRBY") && left >= 3) {
+        let is_add = args.is(index, "INCRBY") && left >= 3;
+        if !(is_get || is_set || is_add) {
             return Err(Error::SYNTAX);
         }
         let (signed, width) = field_type(args.word(index + 1))?;

@@ -211,24 +211,22 @@ collection!(
     List,
     into_list,
     std::convert::identity,
-    |list: &List| list.len() == 0
+    List::is_empty
 );
-collection!(Set, Set, into_set, std::convert::identity, |set: &Set| set
-    .len()
-    == 0);
+collection!(Set, Set, into_set, std::convert::identity, Set::is_empty);
 collection!(
     Hash,
     Hash,
     into_hash,
     std::convert::identity,
-    |hash: &Hash| hash.len() == 0
+    Hash::is_empty
 );
 collection!(
     SortedSet,
     SortedSet,
     into_sorted_set,
     std::convert::identity,
-    |set: &SortedSet| set.len() == 0
+    SortedSet::is_empty
 );
 collection!(Stream, Stream, into_stream, Box::new, |_: &Stream| false);
 
