@@ -15,6 +15,7 @@ pub mod entry;
 pub mod error;
 pub mod hash;
 pub mod keyspace;
+pub mod rdb;
 pub mod shard;
 pub mod table;
 pub mod time;
