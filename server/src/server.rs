@@ -18,7 +18,12 @@ use storage::{
 };
 use tokio::sync::Notify;
 
-use crate::{config::Config, log, metrics::Metrics, session::registry::Registry};
+use crate::{
+    config::Config,
+    log,
+    metrics::{Metrics, command_log::CommandLog},
+    session::registry::Registry,
+};
 
 /// Shards per worker; with 256 at least, two workers rarely want the same one.
 const SHARDS_PER_WORKER: usize = 16;
@@ -30,6 +35,7 @@ pub struct Server {
     pub keyspace: Keyspace,
     pub clients: Registry,
     pub metrics: Metrics,
+    pub command_log: CommandLog,
     pub pause: Pause,
     pub shutdown: Shutdown,
     /// Whether maintenance deletes expired keys; DEBUG SET-ACTIVE-EXPIRE turns it off.
@@ -80,6 +86,7 @@ impl Server {
             keyspace: Keyspace::new(shards, settings.databases as usize, Some(freer)),
             clients: Registry::default(),
             metrics: Metrics::new(workers),
+            command_log: CommandLog::default(),
             pause: Pause::default(),
             shutdown: Shutdown::default(),
             active_expire: AtomicBool::new(true),
@@ -122,6 +129,7 @@ impl Server {
         }
         to.list_max_listpack_size
             .store(from.list_max_listpack_size.into(), Ordering::Relaxed);
+        self.command_log.configure(&from);
         log::set_level(from.loglevel.into());
     }
 

@@ -6,9 +6,12 @@ pub mod command;
 pub mod config;
 pub mod connection;
 pub mod deadline;
+pub mod debug;
 mod help;
 pub mod info;
 pub mod keys;
+pub mod observation;
+pub mod server;
 pub mod string;
 pub mod transaction;
 
@@ -21,8 +24,11 @@ pub const FAMILIES: &[&[&Command]] = &[
     command::COMMANDS,
     config::COMMANDS,
     connection::COMMANDS,
+    debug::COMMANDS,
     info::COMMANDS,
     keys::COMMANDS,
+    observation::COMMANDS,
+    server::COMMANDS,
     string::COMMANDS,
     transaction::COMMANDS,
 ];

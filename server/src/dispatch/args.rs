@@ -86,6 +86,15 @@ impl<'a> Args<'a> {
             .map(move |span| span.of(input))
     }
 
+    /// About how many bytes the request takes: from its first word to the end of its last.
+    #[inline]
+    pub fn bytes(&self) -> usize {
+        match self.spans {
+            [] => 0,
+            [first, ..] => (self.spans[self.spans.len() - 1].end - first.start) as usize,
+        }
+    }
+
     /// Whether the word at `index` is `keyword`, in any case.
     #[inline]
     pub fn is(&self, index: usize, keyword: &str) -> bool {

@@ -25,7 +25,11 @@ use self::{
     error::Error,
     table::Registered,
 };
-use crate::{metrics::WorkerMetrics, server, session::Session};
+use crate::{
+    metrics::{WorkerMetrics, command_log::Outcome},
+    server,
+    session::Session,
+};
 
 /// What the connection does after a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,10 +106,18 @@ pub fn execute(
     if !found.registered.subcommands.is_empty() {
         session.client.note_command(registered.id);
     }
+    let written = reply.len();
     let started = Instant::now();
     let result = run(session, db, metrics, registered.command, &args, reply);
     let metrics = &metrics.commands[registered.id];
-    metrics.record(started.elapsed().as_nanos() as u64);
+    let nanoseconds = started.elapsed().as_nanos() as u64;
+    metrics.record(nanoseconds);
+    let outcome = Outcome {
+        nanoseconds,
+        reply_bytes: reply.len().saturating_sub(written),
+    };
+    let command_log = &session.server.command_log;
+    command_log.note(registered.command, &args, &session.client, outcome);
     if let Err(error) = result {
         metrics.failed.add(1);
         reply.truncate(mark);

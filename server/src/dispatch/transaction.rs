@@ -29,7 +29,10 @@ use super::{
     keys::{each_key, wants_all_shards},
     table::Registered,
 };
-use crate::{metrics::WorkerMetrics, session::Session};
+use crate::{
+    metrics::{WorkerMetrics, command_log::Outcome},
+    session::Session,
+};
 
 /// A command as it was sent, kept until EXEC.
 pub struct Queued {
@@ -201,11 +204,19 @@ fn run_all(
     for queued in &transaction.queued {
         let registered = queued.registered;
         let mark = reply.mark();
+        let written = reply.len();
         let started = Instant::now();
         db.begin();
         let result = call_any(session, db, registered.command, &queued.args(), reply);
         let metrics = &metrics.commands[registered.id];
-        metrics.record(started.elapsed().as_nanos() as u64);
+        let nanoseconds = started.elapsed().as_nanos() as u64;
+        metrics.record(nanoseconds);
+        let outcome = Outcome {
+            nanoseconds,
+            reply_bytes: reply.len().saturating_sub(written),
+        };
+        let command_log = &session.server.command_log;
+        command_log.note(registered.command, &queued.args(), &session.client, outcome);
         if let Err(error) = result {
             metrics.failed.add(1);
             reply.truncate(mark);

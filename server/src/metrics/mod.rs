@@ -1,5 +1,6 @@
 //! Counters. Each worker writes its own, so that counting costs no contention; readers add them up.
 
+pub mod command_log;
 pub mod process;
 
 use std::sync::{

@@ -1,0 +1,280 @@
+//! DEBUG: what tests and client fixtures ask of a server, for those who `enable-debug-command` lets.
+
+use std::{sync::atomic::Ordering, thread, time::Duration};
+
+use protocol::resp::reply::Version;
+use storage::{
+    db::{Db, access_clock},
+    entry::Meta,
+    keyspace::Key,
+    value::number,
+};
+
+use super::config::peer;
+use crate::{
+    dispatch::{
+        args::Args,
+        command::{Arity::*, Command, Flag, Group, Reply, Result, Run},
+        error::Error,
+    },
+    log, server,
+    session::Session,
+};
+
+pub const COMMANDS: &[&Command] = &[&DEBUG];
+
+const DEBUG: Command = Command {
+    name: "DEBUG",
+    syntax: "subcommand [arg [arg ...]]",
+    summary: "Does what tests need.",
+    since: "1.0.0",
+    complexity: "Depends on subcommand.",
+    group: Group::Server,
+    arity: AtLeast(2),
+    keys: &[],
+    flags: &[Flag::Admin, Flag::Loading, Flag::NoScript, Flag::Stale],
+    categories: &[],
+    run: Run::Server(debug),
+    subcommands: &[],
+};
+
+/// Subcommands with the number of words they have at least and at most, and what they do.
+const HELP: &[(&str, usize, usize, &str, &str)] = &[
+    (
+        "CHANGE-REPL-ID",
+        2,
+        2,
+        "",
+        "Gives the data a new replication ID.",
+    ),
+    ("ERROR", 3, 3, "<message>", "Answers with this error."),
+    ("HELP", 2, 2, "", "Lists the subcommands."),
+    ("LOG", 3, 3, "<message>", "Writes a message to the log."),
+    ("OBJECT", 3, 4, "<key>", "Returns figures of a key's entry."),
+    (
+        "POPULATE",
+        3,
+        5,
+        "<count> [<prefix>] [<size>]",
+        "Creates keys that hold strings.",
+    ),
+    (
+        "PROTOCOL",
+        3,
+        3,
+        "<type>",
+        "Answers with a value of this type of the protocol.",
+    ),
+    (
+        "SET-ACTIVE-EXPIRE",
+        3,
+        3,
+        "<0|1>",
+        "Turns the deletion of expired keys in the background off and on.",
+    ),
+    (
+        "SLEEP",
+        3,
+        3,
+        "<seconds>",
+        "Stops the worker of this connection for a while.",
+    ),
+    ("STRUCTSIZE", 2, 2, "", "Returns the sizes of structures."),
+];
+
+fn debug(session: &mut Session, db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
+    let settings = session.server.config.settings();
+    if !settings.enable_debug_command.allows(peer(&session.client)) {
+        return Err(Error::general(
+            "DEBUG command not allowed. If the enable-debug-command option is set to \"local\", you can run it from a \
+             local connection, otherwise you need to set this option in the configuration file, and then restart the \
+             server.",
+        ));
+    }
+    let known = HELP
+        .iter()
+        .find(|(name, least, most, ..)| args.is(1, name) && (*least..=*most).contains(&args.len()));
+    let name = known.map_or("", |(name, ..)| name);
+    match name {
+        "CHANGE-REPL-ID" => {
+            *session.server.replication_id.lock() = server::random_hex();
+            reply.ok();
+        }
+        "ERROR" => return Err(Error::new(args.word(2))),
+        "HELP" => {
+            reply.array(HELP.len() * 2);
+            for (name, _, _, syntax, summary) in HELP {
+                reply.simple(format!("{name} {syntax}").trim_end());
+                reply.simple(&format!("    {summary}"));
+            }
+        }
+        "LOG" => {
+            let text: String = String::from_utf8_lossy(args.word(2))
+                .chars()
+                .map(|letter| if letter.is_control() { ' ' } else { letter })
+                .collect();
+            log::warning(format!("DEBUG LOG: {text}"));
+            reply.ok();
+        }
+        "OBJECT" => describe(db, args.key(2), reply)?,
+        "POPULATE" => {
+            populate(session, db, args)?;
+            reply.ok();
+        }
+        "PROTOCOL" => return write_protocol(args, reply),
+        "SET-ACTIVE-EXPIRE" => {
+            let on = number::parse_i64(args.word(2)).unwrap_or(0) != 0;
+            session.server.active_expire.store(on, Ordering::Relaxed);
+            reply.ok();
+        }
+        "SLEEP" => {
+            let seconds = std::str::from_utf8(args.word(2))
+                .ok()
+                .and_then(|text| text.parse::<f64>().ok())
+                .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+            thread::sleep(seconds.unwrap_or_default());
+            reply.ok();
+        }
+        "STRUCTSIZE" => reply.simple(&format!(
+            "bits:{} key:{} session:{} client:{}",
+            usize::BITS,
+            size_of::<Key<'_>>(),
+            size_of::<Session>(),
+            size_of::<crate::session::registry::Client>()
+        )),
+        _ => {
+            let word = args.word(1);
+            let text = [
+                b"unknown subcommand or wrong number of arguments for '".as_slice(),
+                &word[..word.len().min(128)],
+                b"'. Try DEBUG HELP.",
+            ];
+            return Err(Error::general(text.concat()));
+        }
+    }
+    Ok(())
+}
+
+/// The figures of an entry, in the one line that tests take apart.
+fn describe(db: &mut Db<'_>, key: Key<'_>, reply: &mut Reply) -> Result {
+    let held = db.is_locked();
+    if !held {
+        db.lock(key.hash);
+    }
+    let clock = access_clock(db.now());
+    let line = db.peek(key).map(|entry| {
+        format!(
+            "Value at:0x0 refcount:1 encoding:{} serializedlength:{} lru:{} lru_seconds_idle:{}",
+            super::keys::encoding(entry),
+            entry.memory_bytes(),
+            entry.access(),
+            clock.wrapping_sub(entry.access())
+        )
+    });
+    if !held {
+        db.unlock();
+    }
+    reply.simple(&line.ok_or(Error::NO_SUCH_KEY)?);
+    Ok(())
+}
+
+/// Creates `prefix:0` and so on, holding `value:0` and so on, filled up with zeros to a size if one is given.
+fn populate(session: &Session, db: &mut Db<'_>, args: &Args<'_>) -> Result {
+    let count = args.integer(2)?;
+    if count < 0 {
+        return Err(Error::from_static(
+            "ERR value is out of range, must be positive",
+        ));
+    }
+    let prefix = args.get(3).unwrap_or(b"key");
+    let size = match args.len() {
+        5 => Some(usize::try_from(args.integer(4)?).map_err(|_| Error::NOT_POSITIVE)?),
+        _ => None,
+    };
+    let limit = session.server.config.settings().proto_max_bulk_len;
+    if size.is_some_and(|size| size as u64 > limit) {
+        return Err(Error::TOO_LARGE);
+    }
+    let held = db.is_locked();
+    for number in 0..count {
+        let name = [prefix, b":", number.to_string().as_bytes()].concat();
+        let key = Key::new(&name);
+        let mut value = format!("value:{number}").into_bytes();
+        if let Some(size) = size {
+            value.resize(size, 0);
+        }
+        if !held {
+            db.lock(key.hash);
+        }
+        if db.entry_mut(key).is_none() {
+            db.put_bytes(key, &value, Meta::default());
+            db.touch_key(key);
+            db.changes.dirty += 1;
+        }
+        if !held {
+            db.unlock();
+            session.server.settle(&mut db.changes);
+        }
+    }
+    Ok(())
+}
+
+/// What clients' tests expect.
+#[expect(
+    clippy::approx_constant,
+    reason = "it is a test value that resembles pi"
+)]
+const TEST_DOUBLE: f64 = 3.141;
+
+fn write_protocol(args: &Args<'_>, reply: &mut Reply) -> Result {
+    let kind = args.word(2).to_ascii_lowercase();
+    match kind.as_slice() {
+        b"string" => reply.bulk(b"Hello World"),
+        b"integer" => reply.integer(12_345),
+        b"double" => reply.double(TEST_DOUBLE),
+        b"null" => reply.null(),
+        b"array" => {
+            reply.array(3);
+            (0..3).for_each(|number| reply.integer(number));
+        }
+        b"set" => {
+            reply.set(3);
+            (0..3).for_each(|number| reply.integer(number));
+        }
+        b"map" => {
+            reply.map(3);
+            for number in 0..3 {
+                reply.integer(number);
+                reply.boolean(number == 1);
+            }
+        }
+        b"attrib" => {
+            if reply.version() == Version::Resp3 {
+                reply.attribute(1);
+                reply.bulk(b"key-popularity");
+                reply.array(2);
+                reply.bulk(b"key:123");
+                reply.integer(90);
+            }
+            reply.bulk(b"Some real reply following the attribute");
+        }
+        b"push" => {
+            if reply.version() == Version::Resp2 {
+                return Err(Error::general("RESP2 is not supported by this command"));
+            }
+            reply.push(2);
+            reply.bulk(b"server-cpu-usage");
+            reply.integer(42);
+        }
+        b"verbatim" => reply.verbatim("txt", b"This is a verbatim\nstring"),
+        b"bignum" => reply.big_number("1234567999999999999999999999999999999"),
+        b"true" => reply.boolean(true),
+        b"false" => reply.boolean(false),
+        _ => {
+            return Err(Error::general(
+                "Wrong protocol type name. Please use one of the following: string|integer|double|null|array|set|map|attrib|push|verbatim|true|false",
+            ));
+        }
+    }
+    Ok(())
+}

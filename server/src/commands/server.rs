@@ -1,0 +1,409 @@
+//! The server as a whole: its clock, role, memory and end.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use storage::{alloc, db::Db};
+
+use super::{client::CONNECTION_BYTES, help::help};
+use crate::{
+    dispatch::{
+        args::Args,
+        command::{Access, Arity::*, Category, Command, Flag, Group, Keys, Reply, Result, Run},
+        error::Error,
+    },
+    metrics::process,
+    server::ShutdownRequest,
+    session::Session,
+};
+
+pub const COMMANDS: &[&Command] = &[&LOLWUT, &MEMORY, &ROLE, &SHUTDOWN, &TIME];
+
+const TIME: Command = Command {
+    name: "TIME",
+    syntax: "",
+    summary: "Returns the server's time: seconds and microseconds.",
+    since: "2.6.0",
+    complexity: "O(1)",
+    group: Group::Server,
+    arity: Exactly(1),
+    keys: &[],
+    flags: &[Flag::Fast, Flag::Loading, Flag::Stale],
+    categories: &[],
+    run: Run::Session(time),
+    subcommands: &[],
+};
+
+fn time(_session: &mut Session, _args: &Args<'_>, reply: &mut Reply) -> Result {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    reply.array(2);
+    reply.bulk_integer(since.as_secs() as i64);
+    reply.bulk_integer(since.subsec_micros().into());
+    Ok(())
+}
+
+const LOLWUT: Command = Command {
+    name: "LOLWUT",
+    syntax: "[VERSION version]",
+    summary: "Draws something and tells the version.",
+    since: "5.0.0",
+    complexity: "O(1)",
+    group: Group::Server,
+    arity: AtLeast(1),
+    keys: &[],
+    flags: &[Flag::Fast, Flag::ReadOnly],
+    categories: &[],
+    run: Run::Session(lolwut),
+    subcommands: &[],
+};
+
+fn lolwut(_session: &mut Session, _args: &Args<'_>, reply: &mut Reply) -> Result {
+    const SIZE: u32 = 16;
+    let mut text = String::new();
+    // Pascal's triangle, odd numbers only: a Sierpinski triangle.
+    for row in 0..SIZE {
+        text.extend(std::iter::repeat_n(' ', (SIZE - row) as usize));
+        for column in 0..=row {
+            text.push_str(if column & (row - column) == 0 {
+                "* "
+            } else {
+                "  "
+            });
+        }
+        text.push('\n');
+    }
+    text.push_str(&format!("\nFerrite ver. {}\n", env!("CARGO_PKG_VERSION")));
+    reply.verbatim("txt", text.as_bytes());
+    Ok(())
+}
+
+const ROLE: Command = Command {
+    name: "ROLE",
+    syntax: "",
+    summary: "Returns the server's part in replication.",
+    since: "2.8.12",
+    complexity: "O(1)",
+    group: Group::Server,
+    arity: Exactly(1),
+    keys: &[],
+    flags: &[Flag::Fast, Flag::Loading, Flag::NoScript, Flag::Stale],
+    categories: &[Category::Admin, Category::Dangerous],
+    run: Run::Session(role),
+    subcommands: &[],
+};
+
+fn role(_session: &mut Session, _args: &Args<'_>, reply: &mut Reply) -> Result {
+    reply.array(3);
+    reply.bulk(b"master");
+    reply.integer(0);
+    reply.array(0);
+    Ok(())
+}
+
+const SHUTDOWN: Command = Command {
+    name: "SHUTDOWN",
+    syntax: "[[NOSAVE | SAVE] [NOW] [FORCE] | ABORT]",
+    summary: "Ends the server.",
+    since: "1.0.0",
+    complexity: "O(N) when saving, where N is the total number of keys in all databases, otherwise O(1)",
+    group: Group::Server,
+    arity: AtLeast(1),
+    keys: &[],
+    flags: &[
+        Flag::Admin,
+        Flag::AllowBusy,
+        Flag::Loading,
+        Flag::NoMulti,
+        Flag::NoScript,
+        Flag::Stale,
+    ],
+    categories: &[],
+    run: Run::Session(shutdown),
+    subcommands: &[],
+};
+
+fn shutdown(session: &mut Session, args: &Args<'_>, reply: &mut Reply) -> Result {
+    let mut request = ShutdownRequest::default();
+    let mut abort = false;
+    for index in 1..args.len() {
+        if args.is(index, "SAVE") && request.save.is_none() {
+            request.save = Some(true);
+        } else if args.is(index, "NOSAVE") && request.save.is_none() {
+            request.save = Some(false);
+        } else if args.is(index, "NOW") {
+            request.now = true;
+        } else if args.is(index, "FORCE") {
+            request.force = true;
+        } else if args.is(index, "ABORT") {
+            abort = true;
+        } else {
+            return Err(Error::SYNTAX);
+        }
+    }
+    if abort {
+        if request != ShutdownRequest::default() {
+            return Err(Error::SYNTAX);
+        }
+        if !session.server.shutdown.abort() {
+            return Err(Error::general("No shutdown in progress."));
+        }
+        reply.ok();
+        return Ok(());
+    }
+    // The end of the connection is the answer.
+    session.server.shutdown.request(request);
+    Ok(())
+}
+
+const MEMORY: Command = Command {
+    name: "MEMORY",
+    syntax: "",
+    summary: "Shows what memory is used for.",
+    since: "4.0.0",
+    complexity: "Depends on subcommand.",
+    group: Group::Server,
+    arity: AtLeast(2),
+    keys: &[],
+    flags: &[],
+    categories: &[],
+    run: Run::Container,
+    subcommands: &[&DOCTOR, &HELP, &MALLOC_STATS, &PURGE, &STATS, &USAGE],
+};
+const HELP: Command = Command {
+    name: "HELP",
+    syntax: "",
+    summary: "Lists the subcommands.",
+    since: "4.0.0",
+    complexity: "O(1)",
+    group: Group::Server,
+    arity: Exactly(2),
+    keys: &[],
+    flags: &[Flag::Loading, Flag::Stale],
+    categories: &[],
+    run: Run::Session(help),
+    subcommands: &[],
+};
+const USAGE: Command = Command {
+    name: "USAGE",
+    syntax: "key [SAMPLES count]",
+    summary: "Returns how many bytes a key and its value take.",
+    since: "4.0.0",
+    complexity: "O(N) where N is the number of samples",
+    group: Group::Server,
+    arity: AtLeast(3),
+    keys: &[Keys::at(2, Access::Read)],
+    flags: &[Flag::ReadOnly],
+    categories: &[],
+    run: Run::Read(usage),
+    subcommands: &[],
+};
+
+fn usage(db: &Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
+    // Sizes are known without sampling, so how many samples to take makes no difference.
+    match args.len() {
+        3 => {}
+        5 if args.is(3, "SAMPLES") => {
+            if args.integer(4)? < 0 {
+                return Err(Error::SYNTAX);
+            }
+        }
+        _ => return Err(Error::SYNTAX),
+    }
+    match db.peek(args.key(2)) {
+        Some(entry) => reply.integer(entry.memory_bytes() as i64),
+        None => reply.null(),
+    }
+    Ok(())
+}
+
+const DOCTOR: Command = Command {
+    name: "DOCTOR",
+    syntax: "",
+    summary: "Says in words how the memory does.",
+    since: "4.0.0",
+    complexity: "O(1)",
+    group: Group::Server,
+    arity: Exactly(2),
+    keys: &[],
+    flags: &[],
+    categories: &[],
+    run: Run::Session(doctor),
+    subcommands: &[],
+};
+
+fn doctor(_session: &mut Session, _args: &Args<'_>, reply: &mut Reply) -> Result {
+    const SMALL: usize = 5 << 20;
+    let (used, resident) = (alloc::allocated_bytes(), process::resident_bytes());
+    let text = if used < SMALL {
+        "The server holds too little data for its memory to be judged."
+    } else if resident > used / 2 * 3 {
+        "The process holds over half as much again as is allocated: MEMORY PURGE may give some back to the system."
+    } else {
+        "Nothing unusual: what the process holds is near to what is allocated."
+    };
+    reply.verbatim("txt", text.as_bytes());
+    Ok(())
+}
+
+const PURGE: Command = Command {
+    name: "PURGE",
+    syntax: "",
+    summary: "Gives unused memory back to the system.",
+    since: "4.0.0",
+    complexity: "Depends on how much memory is allocated, could be slow",
+    group: Group::Server,
+    arity: Exactly(2),
+    keys: &[],
+    flags: &[Flag::Loading],
+    categories: &[],
+    run: Run::Session(purge),
+    subcommands: &[],
+};
+
+fn purge(_session: &mut Session, _args: &Args<'_>, reply: &mut Reply) -> Result {
+    alloc::purge();
+    reply.ok();
+    Ok(())
+}
+
+const MALLOC_STATS: Command = Command {
+    name: "MALLOC-STATS",
+    syntax: "",
+    summary: "Describes the allocator's state.",
+    since: "4.0.0",
+    complexity: "Depends on how much memory is allocated, could be slow",
+    group: Group::Server,
+    arity: Exactly(2),
+    keys: &[],
+    flags: &[Flag::Loading],
+    categories: &[],
+    run: Run::Session(malloc_stats),
+    subcommands: &[],
+};
+
+fn malloc_stats(_session: &mut Session, _args: &Args<'_>, reply: &mut Reply) -> Result {
+    let text = format!(
+        "allocator: mimalloc\nallocated: {}\nresident: {}\n",
+        alloc::allocated_bytes(),
+        process::resident_bytes()
+    );
+    reply.verbatim("txt", text.as_bytes());
+    Ok(())
+}
+
+const STATS: Command = Command {
+    name: "STATS",
+    syntax: "",
+    summary: "Returns what memory is used for.",
+    since: "4.0.0",
+    complexity: "O(1)",
+    group: Group::Server,
+    arity: Exactly(2),
+    keys: &[],
+    flags: &[],
+    categories: &[],
+    run: Run::Server(stats),
+    subcommands: &[],
+};
+
+fn stats(session: &mut Session, db: &mut Db<'_>, _args: &Args<'_>, reply: &mut Reply) -> Result {
+    let server = &session.server;
+    let mut overheads = vec![(0, 0); db.keyspace().databases()];
+    db.each_shard(0, |_, shard| {
+        for (sum, table) in overheads.iter_mut().zip(&shard.tables) {
+            sum.0 += table.len();
+            sum.1 += table.overhead_bytes();
+        }
+        None::<()>
+    });
+    let keys: usize = overheads.iter().map(|(keys, _)| keys).sum();
+    let tables: usize = overheads.iter().map(|(_, bytes)| bytes).sum();
+    let clients = server.clients.len() * CONNECTION_BYTES;
+    let used = alloc::allocated_bytes();
+    let peak = server
+        .metrics
+        .memory_peak
+        .load(std::sync::atomic::Ordering::Relaxed)
+        .max(used);
+    let resident = process::resident_bytes();
+    let overhead = (server.startup_bytes + tables + clients).min(used);
+    let dataset = used - overhead;
+    let net = used.saturating_sub(server.startup_bytes).max(1);
+    let filled: Vec<(usize, usize)> = overheads
+        .iter()
+        .enumerate()
+        .filter(|(_, (keys, _))| *keys > 0)
+        .map(|(index, (_, bytes))| (index, *bytes))
+        .collect();
+    let numbers = [
+        ("peak.allocated", peak),
+        ("total.allocated", used),
+        ("startup.allocated", server.startup_bytes),
+        ("replication.backlog", 0),
+        ("replicas.repl.buffer", 0),
+        ("clients.slaves", 0),
+        ("clients.normal", clients),
+        ("cluster.links", 0),
+        ("cluster.slot_import", 0),
+        ("cluster.slot_export", 0),
+        ("aof.buffer", 0),
+        ("lua.caches", 0),
+        ("functions.caches", 0),
+    ];
+    let totals = [
+        ("overhead.db.hashtable.lut", tables),
+        ("overhead.db.hashtable.rehashing", 0),
+        ("overhead.total", overhead),
+        ("db.dict.rehashing.count", 0),
+        ("keys.count", keys),
+        ("keys.bytes-per-key", net.checked_div(keys).unwrap_or(0)),
+        ("dataset.bytes", dataset),
+    ];
+    let ratio = resident as f64 / used.max(1) as f64;
+    let wasted = resident as i64 - used as i64;
+    reply.map(numbers.len() + filled.len() + totals.len() + 14);
+    let number = |reply: &mut Reply, name: &str, value: i64| {
+        reply.bulk(name.as_bytes());
+        reply.integer(value);
+    };
+    let double = |reply: &mut Reply, name: &str, value: f64| {
+        reply.bulk(name.as_bytes());
+        reply.double(value);
+    };
+    for (name, value) in numbers {
+        number(reply, name, value as i64);
+    }
+    for (index, bytes) in filled {
+        reply.bulk(format!("db.{index}").as_bytes());
+        reply.map(2);
+        number(reply, "overhead.hashtable.main", bytes as i64);
+        number(reply, "overhead.hashtable.expires", 0);
+    }
+    for (name, value) in totals {
+        number(reply, name, value as i64);
+    }
+    double(
+        reply,
+        "dataset.percentage",
+        dataset as f64 * 100.0 / net as f64,
+    );
+    double(
+        reply,
+        "peak.percentage",
+        used as f64 * 100.0 / peak.max(1) as f64,
+    );
+    number(reply, "allocator.allocated", used as i64);
+    number(reply, "allocator.active", resident as i64);
+    number(reply, "allocator.resident", resident as i64);
+    number(reply, "allocator.muzzy", 0);
+    double(reply, "allocator-fragmentation.ratio", ratio);
+    number(reply, "allocator-fragmentation.bytes", wasted);
+    double(reply, "allocator-rss.ratio", 1.0);
+    number(reply, "allocator-rss.bytes", 0);
+    double(reply, "rss-overhead.ratio", 1.0);
+    number(reply, "rss-overhead.bytes", 0);
+    double(reply, "fragmentation", ratio);
+    number(reply, "fragmentation.bytes", wasted);
+    Ok(())
+}
