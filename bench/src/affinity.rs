@@ -1,5 +1,6 @@
 //! Pins threads to cores, so that server and client do not take each other's time.
 
+use rustix::process::setpriority_process;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::Result;
@@ -37,6 +38,12 @@ pub(crate) fn pinned<T>(cores: &[usize], work: impl FnOnce() -> Result<T>) -> Re
     let outcome = work();
     sched_setaffinity(None, &before)?;
     outcome
+}
+
+/// Lowers the calling thread's priority: what shares its core runs first whenever it wants to.
+pub(crate) fn give_way() -> Result<()> {
+    const LOWEST: i32 = 19;
+    Ok(setpriority_process(None, LOWEST)?)
 }
 
 #[cfg(test)]

@@ -53,6 +53,8 @@ pub(crate) struct Job {
     /// Connect anew for every batch.
     pub(crate) reconnect: bool,
     pub(crate) cores: Vec<usize>,
+    /// Give way to other threads of this process, such as a probe, when they want to run.
+    pub(crate) background: bool,
     pub(crate) seed: u64,
 }
 
@@ -116,6 +118,8 @@ pub(crate) fn run(job: &Job, watch: &mut dyn FnMut(Moment)) -> Result<Outcome> {
                 let shared = &shared;
                 scope.spawn(move || {
                     let outcome = Worker::connect(job, shared, index, threads);
+                    // All are connected; the window opens; all begin.
+                    shared.barrier.wait();
                     shared.barrier.wait();
                     let outcome = outcome.and_then(Worker::run);
                     shared.ended.fetch_add(1, Ordering::Release);
@@ -183,6 +187,7 @@ impl Shared {
 /// Opens and closes the measured window; returns the operations in it and its seconds.
 fn supervise(job: &Job, shared: &Shared, watch: &mut dyn FnMut(Moment)) -> (u64, f64) {
     if let Length::Time { warm_up, .. } = job.length {
+        shared.barrier.wait();
         let end = Instant::now() + warm_up;
         while Instant::now() < end && !shared.any_ended() {
             thread::sleep(PHASE_CHECK.min(end.saturating_duration_since(Instant::now())));
@@ -191,6 +196,9 @@ fn supervise(job: &Job, shared: &Shared, watch: &mut dyn FnMut(Moment)) -> (u64,
     let (opened, before) = (Instant::now(), shared.operations());
     shared.phase.store(MEASURED, Ordering::Release);
     watch(Moment::Opened);
+    if let Length::Operations(_) = job.length {
+        shared.barrier.wait();
+    }
     let over = || match job.length {
         // A thread ends early only when it failed.
         Length::Time { measured, .. } => opened.elapsed() >= measured || shared.any_ended(),
@@ -263,6 +271,9 @@ struct Connection {
 impl<'run> Worker<'run> {
     fn connect(job: &'run Job, shared: &'run Shared, index: usize, threads: usize) -> Result<Self> {
         affinity::pin(&job.cores)?;
+        if job.background {
+            affinity::give_way()?;
+        }
         // Without this, waits for a time end up to 50 us late.
         rustix::thread::set_current_timer_slack(NonZeroU64::new(1))?;
         let share = |total: u64| {

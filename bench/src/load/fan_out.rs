@@ -25,6 +25,8 @@ pub(crate) struct FanOut {
     pub(crate) warm_up: Duration,
     pub(crate) measured: Duration,
     pub(crate) cores: Vec<usize>,
+    /// Give way to other threads of this process, such as a probe, when they want to run.
+    pub(crate) background: bool,
 }
 
 struct Subscriber {
@@ -46,6 +48,9 @@ impl FanOut {
         std::thread::scope(|scope| {
             let thread = scope.spawn(|| {
                 affinity::pin(&self.cores)?;
+                if self.background {
+                    affinity::give_way()?;
+                }
                 self.publish(watch)
             });
             thread.join().map_err(|_| "the publisher panicked")?

@@ -8,6 +8,7 @@
 //! | `{member}` `{field}` `{counter}` | the same with a prefix of its own, always 16 bytes |
 //! | `{score}` | seven random digits |
 //! | `{value}` `{size}` | a value of the configured size, and that size |
+//! | `{half}` `{half+9}` | half the number of keys, and nine more |
 //! | `{...}*N` | the placeholder N times |
 //!
 //! In RESP text `;` separates several requests of one operation, for transactions. Every placeholder has a fixed width, so
@@ -19,7 +20,8 @@ use super::popularity::KeyPicker;
 use super::reply::Protocol;
 use crate::Result;
 
-/// Operations by name, as `(name, RESP text, memcached text)`. `name:N` repeats the keys of the last one of its kind N times.
+/// Operations by name, as `(name, RESP text, memcached text)`. In `name:N` the number replaces `N` where there is one, and is
+/// the size of the value otherwise.
 const NAMED: &[(&str, &str, &str)] = &[
     ("get", "GET {key}", "get {key}\n"),
     (
@@ -50,9 +52,16 @@ const NAMED: &[(&str, &str, &str)] = &[
     ),
     ("hset", "HSET hash {field} {value}", ""),
     ("hget", "HGET hash {field}", ""),
+    (
+        "hset-5",
+        "HSET {key} f0 {value} f1 {value} f2 {value} f3 {value} f4 {value}",
+        "",
+    ),
     ("hgetall", "HGETALL {key}", ""),
     ("lpush", "LPUSH list {value}", ""),
     ("rpop", "RPOP list", ""),
+    ("lpush-keys", "LPUSH {key} {value}", ""),
+    ("rpop-keys", "RPOP {key}", ""),
     ("sadd", "SADD set {member}", ""),
     ("xadd", "XADD stream MAXLEN ~ 10000 * field {value}", ""),
     ("pfadd", "PFADD log {member}", ""),
@@ -68,6 +77,9 @@ const SCORE_DIGITS: usize = 7;
 
 /// Weights are kept as a table with one slot per unit.
 const MAX_TOTAL_WEIGHT: usize = 10_000;
+
+/// What `N` in a named operation is if not given.
+const DEFAULT_REPEATS: usize = 10;
 
 /// Requests of one operation, or arguments of one request.
 const MAX_REPEATS: usize = 100_000;
@@ -126,6 +138,58 @@ pub(crate) struct Shape {
     pub(crate) value_size: ValueSize,
 }
 
+/// One operation of a mix, written out.
+pub(crate) struct Operation {
+    pub(crate) weight: usize,
+    pub(crate) text: String,
+    /// If not the shape's.
+    pub(crate) value_size: Option<ValueSize>,
+}
+
+impl Operation {
+    /// Looks the operation up and fills its number in.
+    fn named(name: &str, protocol: Protocol) -> Result<Self> {
+        let (base, number) = match name.split_once(':') {
+            Some((base, number)) => (base, Some(parse_number(number)?)),
+            None => (name, None),
+        };
+        let (_, resp, memcached) = NAMED
+            .iter()
+            .find(|(known, ..)| *known == base)
+            .ok_or_else(|| format!("there is no operation called {base}"))?;
+        let text = match protocol {
+            Protocol::Resp => resp,
+            Protocol::Memcached => memcached,
+        };
+        if text.is_empty() {
+            return Err(format!("{base} does not exist in this protocol").into());
+        }
+        let repeats = number.unwrap_or(DEFAULT_REPEATS);
+        let (text, value_size) = match text.split_once(";*N") {
+            // `request ;*N` repeats a whole request.
+            Some((before, after)) => {
+                let (before, request) = before.split_once(';').unwrap_or(("", before));
+                let requests = vec![request; repeats].join(";");
+                (format!("{before};{requests};{after}"), None)
+            }
+            None if text.contains("*N") => (text.replace("*N", &format!("*{repeats}")), None),
+            None => ((*text).to_owned(), number.map(ValueSize::fixed)),
+        };
+        Ok(Self {
+            weight: 1,
+            text,
+            value_size,
+        })
+    }
+}
+
+fn parse_number(text: &str) -> Result<usize> {
+    match text.parse() {
+        Ok(number) if (1..=MAX_REPEATS).contains(&number) => Ok(number),
+        _ => Err(format!("{text} is not a number from 1 to {MAX_REPEATS}").into()),
+    }
+}
+
 /// A set of operations with weights.
 #[derive(Clone)]
 pub(crate) struct Mix {
@@ -165,27 +229,30 @@ impl Mix {
             let weight = weight
                 .parse()
                 .map_err(|_| format!("{part}: {weight} is not a weight"))?;
-            operations.push((weight, named_text(name.trim(), shape.protocol)?));
+            operations.push(Operation {
+                weight,
+                ..Operation::named(name.trim(), shape.protocol)?
+            });
         }
-        Self::from_texts(&operations, shape)
+        Self::of(&operations, shape)
     }
 
     /// Builds the templates of operations written out with their weights.
-    pub(crate) fn from_texts(operations: &[(usize, String)], shape: Shape) -> Result<Self> {
+    pub(crate) fn of(operations: &[Operation], shape: Shape) -> Result<Self> {
         let (mut templates, mut slots) = (Vec::new(), Vec::new());
-        for (weight, text) in operations {
-            if slots.len() + weight > MAX_TOTAL_WEIGHT {
+        for operation in operations {
+            if slots.len().saturating_add(operation.weight) > MAX_TOTAL_WEIGHT {
                 return Err(format!("weights add up to more than {MAX_TOTAL_WEIGHT}").into());
             }
-            let sizes = if text.contains("{value}") {
-                shape.value_size.sizes()
+            let sizes = if operation.text.contains("{value}") {
+                operation.value_size.unwrap_or(shape.value_size).sizes()
             } else {
                 vec![0]
             };
             let slot = (u16::try_from(templates.len())?, u16::try_from(sizes.len())?);
-            slots.extend(std::iter::repeat_n(slot, *weight));
+            slots.extend(std::iter::repeat_n(slot, operation.weight));
             for size in sizes {
-                templates.push(Template::build(text, shape, size)?);
+                templates.push(Template::build(&operation.text, shape, size)?);
             }
         }
         let replies_per_operation = templates
@@ -354,10 +421,9 @@ impl Builder {
             "field" => self.key("field:", 16)?,
             "counter" => self.key("counter:", 16)?,
             "score" => self.digits(SCORE_DIGITS, Filling::Score),
-            "size" => self
-                .template
-                .bytes
-                .extend_from_slice(self.size.to_string().as_bytes()),
+            "size" => self.text(self.size as u64),
+            "half" => self.text(self.shape.keys / 2),
+            "half+9" => self.text(self.shape.keys / 2 + 9),
             "value" => self
                 .template
                 .bytes
@@ -365,6 +431,12 @@ impl Builder {
             _ => return Err(format!("{{{name}}} is not a placeholder").into()),
         }
         Ok(())
+    }
+
+    fn text(&mut self, number: u64) {
+        self.template
+            .bytes
+            .extend_from_slice(number.to_string().as_bytes());
     }
 
     /// The prefix is cut if needed; the number fills the end of `size` bytes.
@@ -394,51 +466,19 @@ impl Builder {
     }
 }
 
-/// The text of a named operation, with its number filled in.
-fn named_text(name: &str, protocol: Protocol) -> Result<String> {
-    let (base, number) = name.split_once(':').unwrap_or((name, "10"));
-    let (_, resp, memcached) = NAMED
-        .iter()
-        .find(|(known, ..)| *known == base)
-        .ok_or_else(|| format!("there is no operation called {base}"))?;
-    let text = match protocol {
-        Protocol::Resp => resp,
-        Protocol::Memcached => memcached,
-    };
-    if text.is_empty() {
-        return Err(format!("{base} does not exist in this protocol").into());
-    }
-    let times: usize = number
-        .parse()
-        .map_err(|_| format!("{number} is not a number"))?;
-    if times == 0 || times > MAX_REPEATS {
-        return Err(format!("{name}: expected 1 to {MAX_REPEATS}").into());
-    }
-    // `request ;*N` repeats a whole request.
-    let text = match text.split_once(";*N") {
-        None => text.replace("*N", &format!("*{times}")),
-        Some((before, after)) => {
-            let (before, request) = before.split_once(';').unwrap_or(("", before));
-            format!("{before};{};{after}", vec![request; times].join(";"))
-        }
-    };
-    Ok(text)
-}
-
-/// Whether `name`s of a mix all exist in this protocol.
+/// Whether all operations of a mix exist in this protocol.
 pub(crate) fn speaks(mix: &str, protocol: Protocol) -> bool {
-    mix.split(',')
-        .all(|part| named_text(part.split('=').next().unwrap_or(part).trim(), protocol).is_ok())
+    mix.split(',').all(|part| {
+        let name = part.split('=').next().unwrap_or(part);
+        Operation::named(name.trim(), protocol).is_ok()
+    })
 }
 
 /// Splits `{key}*10` into the word and its count.
 fn repeated(word: &str) -> Result<(&str, usize)> {
     match word.rsplit_once("}*") {
         None => Ok((word, 1)),
-        Some((head, times)) => match times.parse() {
-            Ok(times) if (1..=MAX_REPEATS).contains(&times) => Ok((&word[..head.len() + 1], times)),
-            _ => Err(format!("{word}: expected a repetition of 1 to {MAX_REPEATS}").into()),
-        },
+        Some((head, times)) => Ok((&word[..head.len() + 1], parse_number(times)?)),
     }
 }
 
@@ -522,6 +562,12 @@ mod tests {
         let mix = Mix::named("get=9,set=1", shape(Protocol::Resp)).unwrap();
         let sets = sent(&mix, 10_000).matches("SET").count();
         assert!((850..1150).contains(&sets), "{sets}");
+    }
+
+    #[test]
+    fn the_number_of_an_operation_without_repetition_is_its_value_size() {
+        let mix = Mix::named("set:2", shape(Protocol::Memcached)).unwrap();
+        assert_eq!(sent(&mix, 1), "set key:000008 0 0 2\r\nab\r\n");
     }
 
     #[test]

@@ -16,7 +16,7 @@ pub(crate) mod probe;
 pub(crate) mod reply;
 
 use crate::load::engine::{Job, Keys, Length, Moment, Outcome};
-use crate::load::mix::{Mix, Shape, ValueSize};
+use crate::load::mix::{Mix, Operation, Shape, ValueSize};
 use crate::load::popularity::Popularity;
 use crate::load::probe::{Felt, Probe};
 use crate::load::reply::Protocol;
@@ -167,6 +167,7 @@ pub(crate) fn command(options: &Options) -> Result<()> {
             warm_up: Duration::from_secs_f64(options.warm_up),
             measured: Duration::from_secs_f64(options.duration),
             cores: options.cores.clone(),
+            background: options.probe,
         };
         Some(fan_out.run(&mut watch)?)
     } else {
@@ -223,7 +224,7 @@ impl Options {
     fn mix(&self) -> Result<Mix> {
         if !self.command.is_empty() {
             let operations: Vec<_> = self.command.iter().map(|text| weighted(text)).collect();
-            return Mix::from_texts(&operations, self.shape());
+            return Mix::of(&operations, self.shape());
         }
         let by_ratio = || {
             let reads = (self.read_ratio * 1000.0).round() as usize;
@@ -257,6 +258,7 @@ impl Options {
             },
             reconnect: self.reconnect,
             cores: self.cores.clone(),
+            background: self.probe,
             seed: self.seed,
         })
     }
@@ -270,12 +272,16 @@ fn resolve(host: &str, port: u16) -> Result<SocketAddr> {
 }
 
 /// Splits `3:GET {key}` into weight and text. `\n` stands for a line end.
-fn weighted(text: &str) -> (usize, String) {
+fn weighted(text: &str) -> Operation {
     let (weight, text) = match text.split_once(':') {
         Some((weight, rest)) => weight.parse().map_or((1, text), |weight| (weight, rest)),
         None => (1, text),
     };
-    (weight, text.replace("\\n", "\n"))
+    Operation {
+        weight,
+        text: text.replace("\\n", "\n"),
+        value_size: None,
+    }
 }
 
 /// A job that runs `mix` once per key, in order, as fast as possible.
@@ -294,6 +300,7 @@ pub(crate) fn filling_job(target: SocketAddr, protocol: Protocol, mix: Mix, keys
         length: Length::Operations(keys),
         reconnect: false,
         cores: Vec::new(),
+        background: false,
         seed: 1,
     }
 }
@@ -375,12 +382,13 @@ mod tests {
 
     #[test]
     fn a_command_may_carry_a_weight() {
-        assert_eq!(weighted("3:GET {key}"), (3, "GET {key}".into()));
-        assert_eq!(weighted("GET {key}"), (1, "GET {key}".into()));
-        assert_eq!(weighted("GET a:{key}"), (1, "GET a:{key}".into()));
-        assert_eq!(
-            weighted(r"set {key} 0 0 {size}\n{value}\n").1,
-            "set {key} 0 0 {size}\n{value}\n"
-        );
+        let read = |text| {
+            let operation = weighted(text);
+            (operation.weight, operation.text)
+        };
+        assert_eq!(read("3:GET {key}"), (3, "GET {key}".into()));
+        assert_eq!(read("GET {key}"), (1, "GET {key}".into()));
+        assert_eq!(read("GET a:{key}"), (1, "GET a:{key}".into()));
+        assert_eq!(read(r"get {key}\n").1, "get {key}\n");
     }
 }
