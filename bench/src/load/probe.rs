@@ -1,9 +1,12 @@
 //! A probe: one GET at fixed times on its own connection, to see what other clients feel while something else goes on.
 //!
-//! A probe that is still waiting when the next is due sends it late, and its latency counts from when it was due: a stall of
-//! 10 ms is seen by all fifty probes that fell into it, as it would be by fifty clients.
+//! A probe is sent when it is due, whether or not earlier ones have been answered: a stall of 10 ms is seen by all fifty
+//! probes that fall into it, as it would be by fifty clients. As sending never waits for the server, a probe that leaves late
+//! was held up on this side; its latency counts from when it left, and the ones missed meanwhile are not made up for.
 
-use std::net::SocketAddr;
+use std::collections::VecDeque;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,9 +15,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::client::{Client, get_request};
+use super::client::{connect, get_request};
 use super::latency::{Latencies, Summary};
-use super::reply::Protocol;
+use super::reply::{Protocol, ReplyReader, Tally};
+use crate::epoll::{Epoll, Interest};
 use crate::{Result, affinity};
 
 /// Time between two probes unless told otherwise.
@@ -26,7 +30,13 @@ const WORST: usize = 4;
 const OVER_1_MS: u64 = 1_000_000;
 const OVER_10_MS: u64 = 10_000_000;
 
-/// Probes between which times are not recorded.
+/// A server that is silent for so many probes (20 s of them) gets no more.
+const MOST_UNANSWERED: usize = 100_000;
+
+/// How long the last probes are waited for.
+const LAST_REPLIES: Duration = Duration::from_secs(30);
+
+/// Phases in which nothing is recorded.
 const UNRECORDED: usize = usize::MAX;
 const FINISHED: usize = usize::MAX - 1;
 
@@ -105,14 +115,25 @@ impl Probe {
         phases: usize,
         cores: &[usize],
     ) -> Result<Self> {
-        let client = Client::connect(target, protocol)?;
+        let stream = connect(target)?;
+        stream.set_nonblocking(true)?;
         let phase = Arc::new(AtomicUsize::new(UNRECORDED));
         let (phase_seen, cores) = (Arc::clone(&phase), cores.to_vec());
         let request = get_request(protocol, "key:000000000000");
         let thread = thread::spawn(move || {
             affinity::pin(&cores)?;
             rustix::thread::set_current_timer_slack(NonZeroU64::new(1))?;
-            probe(client, &request, interval, phases, &phase_seen)
+            let epoll = Epoll::new()?;
+            epoll.add(&stream, 0, Interest::Read)?;
+            let prober = Prober {
+                stream,
+                epoll,
+                reader: ReplyReader::new(protocol),
+                unanswered: VecDeque::new(),
+                start: Instant::now(),
+                felt: (0..phases).map(|_| Felt::new()).collect(),
+            };
+            prober.run(&request, interval, &phase_seen)
         });
         Ok(Self { phase, thread })
     }
@@ -134,32 +155,89 @@ impl Probe {
     }
 }
 
-fn probe(
-    mut client: Client,
-    request: &[u8],
-    interval: Duration,
-    phases: usize,
-    phase: &AtomicUsize,
-) -> Result<Vec<Felt>> {
-    let mut felt: Vec<Felt> = (0..phases).map(|_| Felt::new()).collect();
-    let start = Instant::now();
-    for number in 1.. {
-        let due = start + interval * number;
-        thread::sleep(due.saturating_duration_since(Instant::now()));
-        let now_in = phase.load(Ordering::Acquire);
-        if now_in == FINISHED {
-            break;
+/// Probes sent and not answered yet: when each left, and in which phase.
+type Unanswered = VecDeque<(Instant, usize)>;
+
+struct Prober {
+    stream: TcpStream,
+    epoll: Epoll,
+    reader: ReplyReader,
+    unanswered: Unanswered,
+    start: Instant,
+    felt: Vec<Felt>,
+}
+
+impl Prober {
+    fn run(mut self, request: &[u8], interval: Duration, phase: &AtomicUsize) -> Result<Vec<Felt>> {
+        let mut due = Instant::now();
+        loop {
+            let now = Instant::now();
+            let entered = phase.load(Ordering::Acquire);
+            if entered == FINISHED {
+                break;
+            }
+            if now >= due {
+                if self.unanswered.len() < MOST_UNANSWERED && self.send(request)? {
+                    self.unanswered.push_back((now, entered));
+                }
+                due = (due + interval).max(now);
+            }
+            self.receive(due.saturating_duration_since(Instant::now()))?;
         }
-        client.call(request)?;
-        if let Some(felt) = felt.get_mut(now_in) {
-            let replied = Instant::now();
-            felt.record(
-                (replied - due).as_nanos() as u64,
-                (replied - start).as_nanos() as u64,
-            );
+        let deadline = Instant::now() + LAST_REPLIES;
+        while !self.unanswered.is_empty() && Instant::now() < deadline {
+            self.receive(interval)?;
+        }
+        // What is still unanswered has waited at least this long.
+        let now = Instant::now();
+        self.answered(self.unanswered.len(), now);
+        Ok(self.felt)
+    }
+
+    /// Returns whether the whole request was taken.
+    fn send(&mut self, request: &[u8]) -> Result<bool> {
+        match self.stream.write(request) {
+            Ok(written) if written == request.len() => Ok(true),
+            Ok(_) => Err("the server stopped reading in the middle of a probe".into()),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(false),
+            Err(error) => Err(format!("sending a probe: {error}").into()),
         }
     }
-    Ok(felt)
+
+    fn receive(&mut self, timeout: Duration) -> Result<()> {
+        if self.epoll.wait(Some(timeout))? == 0 {
+            return Ok(());
+        }
+        let mut input = [0; 16 * 1024];
+        let read = match self.stream.read(&mut input) {
+            Ok(0) => return Err("the server closed the probe's connection".into()),
+            Ok(read) => read,
+            Err(error)
+                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) =>
+            {
+                return Ok(());
+            }
+            Err(error) => return Err(format!("reading a probe's reply: {error}").into()),
+        };
+        let mut tally = Tally::default();
+        let replies = self.reader.feed(&input[..read], &mut tally)?;
+        if let Some(error) = tally.first_error {
+            return Err(format!("the server answered a probe with {error}").into());
+        }
+        self.answered(replies as usize, Instant::now());
+        Ok(())
+    }
+
+    fn answered(&mut self, probes: usize, now: Instant) {
+        for (sent, phase) in self.unanswered.drain(..probes.min(self.unanswered.len())) {
+            if let Some(felt) = self.felt.get_mut(phase) {
+                felt.record(
+                    (now - sent).as_nanos() as u64,
+                    (now - self.start).as_nanos() as u64,
+                );
+            }
+        }
+    }
 }
 
 #[cfg(test)]

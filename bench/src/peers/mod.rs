@@ -142,7 +142,8 @@ impl Options {
     }
 }
 
-fn default_peers() -> PathBuf {
+/// Where peers are looked for first.
+pub(crate) fn default_peers() -> PathBuf {
     PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache/ferrite-peers/bin")
 }
 

@@ -113,13 +113,15 @@ fn least(values: &[f64]) -> Option<f64> {
 
 /// All tables of a group.
 pub(crate) fn print(group: &Group, results: &[Results]) {
-    println!("\n## {}\n{}\n", group.name, group.about);
+    println!("\n## {}\n{}", group.name, group.about);
     let (throughput, figures): (Vec<&Results>, Vec<&Results>) = results
         .iter()
         .partition(|results| results.is_about_throughput());
     if !throughput.is_empty() {
         let names = columns(&throughput);
-        println!("Server CPU us per operation, median **bold**, [best], operations per second:\n");
+        println!(
+            "\nServer CPU us per operation, median **bold**, [best], operations per second:\n"
+        );
         grid(&names, &throughput, |results, name| {
             let rounds = results.of(name)?;
             let rate: Vec<f64> = rounds
@@ -166,6 +168,11 @@ pub(crate) fn print(group: &Group, results: &[Results]) {
             &throughput,
             Results::over_best_peer,
         );
+        println!("\nMedians over the rounds:\n");
+        println!(
+            "| workload | server | p50 us | p99 us | p99.9 us | max us | user us/op | system us/op | spread of CPU | RSS MiB |"
+        );
+        println!("|---|---|---:|---:|---:|---:|---:|---:|---:|---:|");
         for results in throughput {
             details(results);
         }
@@ -223,11 +230,6 @@ fn ratios(
 }
 
 fn details(results: &Results) {
-    println!("\n{}:\n", results.workload.name);
-    println!(
-        "| server | p50 us | p99 us | p99.9 us | max us | user us/op | system us/op | spread of CPU | RSS MiB |"
-    );
-    println!("|---|---:|---:|---:|---:|---:|---:|---:|---:|");
     for (contestant, rounds) in &results.servers {
         let middle = |value: fn(&Measurement) -> f64| {
             let values: Vec<f64> = rounds.iter().flatten().map(value).collect();
@@ -239,7 +241,8 @@ fn details(results: &Results) {
         };
         let most = cpu.iter().copied().fold(0.0, f64::max);
         println!(
-            "| {} | {:.0} | {:.0} | {:.0} | {:.0} | {} | {} | {:.0}% | {:.0} |",
+            "| {} | {} | {:.0} | {:.0} | {:.0} | {:.0} | {} | {} | {:.0}% | {:.0} |",
+            results.workload.name,
             contestant.name,
             middle(|measurement| measurement.latency.p50_us),
             middle(|measurement| measurement.latency.p99_us),
