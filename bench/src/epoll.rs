@@ -1,10 +1,10 @@
-//! A thin wrapper over Linux's epoll: level-triggered, tokens instead of pointers, waits with nanosecond precision.
+//! A thin wrapper over Linux's epoll: level-triggered, tokens instead of pointers, waits for less than a millisecond if asked to.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::buffer::spare_capacity;
-use rustix::event::{Timespec, epoll};
+use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use rustix::io::Errno;
 
 use crate::Result;
@@ -65,10 +65,18 @@ impl Epoll {
     /// Waits until something is ready or `timeout` has passed; the reports are then read with [`Epoll::ready`].
     pub(crate) fn wait(&mut self, timeout: Option<Duration>) -> Result<usize> {
         self.events.clear();
-        let timeout = timeout.map(|timeout| Timespec {
-            tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: timeout.subsec_nanos().into(),
-        });
+        let mut timeout = timeout.map(timespec);
+        if let Some(exact) =
+            timeout.filter(|timeout| timeout.tv_nsec % NANOSECONDS_PER_MILLISECOND != 0)
+        {
+            // epoll_wait knows milliseconds only; poll on the epoll descriptor itself is exact.
+            let mut descriptor = [PollFd::new(&self.descriptor, PollFlags::IN)];
+            match poll(&mut descriptor, Some(&exact)) {
+                Ok(0) | Err(Errno::INTR) => return Ok(0),
+                Ok(_) => timeout = Some(timespec(Duration::ZERO)),
+                Err(error) => return Err(error.into()),
+            }
+        }
         match epoll::wait(
             &self.descriptor,
             spare_capacity(&mut self.events),
@@ -99,5 +107,14 @@ impl Interest {
             Self::Write => epoll::EventFlags::OUT,
             Self::ReadAndWrite => epoll::EventFlags::IN | epoll::EventFlags::OUT,
         }
+    }
+}
+
+const NANOSECONDS_PER_MILLISECOND: i64 = 1_000_000;
+
+fn timespec(duration: Duration) -> Timespec {
+    Timespec {
+        tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: duration.subsec_nanos().into(),
     }
 }

@@ -143,6 +143,7 @@ impl Counter {
             threads: 1,
             cores: Vec::new(),
             value_size: 64,
+            max_clients: 4 * CONNECTIONS,
         };
         let server = Server::start_under(&wrapper.map(str::to_owned), contestant, &setting)?;
         Ok(Self {
@@ -155,6 +156,7 @@ impl Counter {
     /// Prints and returns instructions per operation by name, such as `get p16`.
     fn count(mut self, commands: &[String]) -> Result<Vec<(String, f64)>> {
         let protocol = self.server.contestant.protocol;
+        // HGET and RPOP are to find something.
         let fill = if commands
             .iter()
             .any(|command| command.contains("hget") || command.contains("rpop"))
@@ -170,7 +172,7 @@ impl Counter {
                 Mix::named(mix, shape(protocol))?,
                 KEYS,
             );
-            run(&job)?;
+            run(&job).map_err(|error| format!("filling by {mix}: {error}"))?;
         }
         thread::sleep(Duration::from_millis(500));
         self.dump()?;
@@ -184,7 +186,13 @@ impl Counter {
         let mut counts = Vec::new();
         for command in commands.iter().filter(|command| speaks(command, protocol)) {
             for &pipeline in PIPELINES {
-                let each = self.per_operation(command, pipeline)?;
+                let each = match self.per_operation(command, pipeline) {
+                    Ok(each) => each,
+                    Err(error) => {
+                        eprintln!("{command}: left out: {error}");
+                        break;
+                    }
+                };
                 let name = format!("{command} p{pipeline}");
                 println!("{name:<20} {each:>8.0}");
                 counts.push((name, each));

@@ -32,6 +32,9 @@ const MAX_DISTURBANCES: usize = 50;
 const LOAD_PIPELINE: usize = 16;
 const LOAD_CONNECTIONS: usize = 50;
 
+/// More than any workload connects.
+const MAX_CLIENTS: usize = 20_000;
+
 /// Elements of the big values that are listed and deleted beside a probe.
 const BIG_VALUE: u64 = 1_000_000;
 
@@ -104,6 +107,7 @@ impl Plan {
                 Vec::new()
             },
             value_size: group.value_size.largest,
+            max_clients: MAX_CLIENTS,
         }
     }
 

@@ -22,8 +22,6 @@ const ENDS_WITHIN: Duration = Duration::from_secs(20);
 /// Memory memcached may use, in MiB: more than any workload needs, so that nothing is evicted.
 const MEMCACHED_MIB: &str = "16384";
 
-const MAX_CLIENTS: &str = "20000";
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Program {
     Ferrite,
@@ -138,6 +136,7 @@ pub(crate) struct Setting {
     pub(crate) cores: Vec<usize>,
     /// What the floor answers GET with.
     pub(crate) value_size: usize,
+    pub(crate) max_clients: usize,
 }
 
 /// A running server; dropping it ends it and removes its directory.
@@ -264,7 +263,7 @@ fn arguments(
 ) -> Vec<String> {
     let (port, other_port) = (port.to_string(), other_port.to_string());
     let (threads, value_size) = (setting.threads.to_string(), setting.value_size.to_string());
-    let directory = directory.to_string_lossy();
+    let (directory, max_clients) = (directory.to_string_lossy(), setting.max_clients.to_string());
     let like_redis = [
         "--bind",
         "127.0.0.1",
@@ -273,7 +272,7 @@ fn arguments(
         "--appendonly",
         "no",
         "--maxclients",
-        MAX_CLIENTS,
+        &max_clients,
     ];
     let arguments: Vec<&str> = match contestant.program {
         Program::Ferrite => {
@@ -329,7 +328,7 @@ fn arguments(
             "-m",
             MEMCACHED_MIB,
             "-c",
-            MAX_CLIENTS,
+            &max_clients,
             "-u",
             "root",
             "-I",
@@ -345,7 +344,7 @@ fn arguments(
             "--threads",
             &threads,
             "--maxconns",
-            MAX_CLIENTS,
+            &max_clients,
         ],
         Program::Floor => vec![
             "floor",
