@@ -1,5 +1,10 @@
 //! All black-box suites in one test binary: real programs behind sockets, exact bytes or client libraries in front.
 //!
-//! `FERRITE_REFERENCE=valkey cargo test -p tests` runs the same expectations against the real servers.
+//! `FERRITE_REFERENCE=valkey cargo test -p tests` runs the same expectations against the real servers. Random
+//! comparisons with them are run on demand: `cargo run -p tests -- --help`.
 
-mod differential;
+mod atomicity;
+mod connection;
+mod keys;
+mod memcached;
+mod strings;

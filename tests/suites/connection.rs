@@ -1,0 +1,109 @@
+//! What a connection does with good and bad input.
+
+use tests::{
+    server::{Options, Server},
+    table::{check, check_raw},
+};
+
+#[test]
+fn unknown_commands_and_wrong_numbers_of_words_are_refused() {
+    check(&[
+        (
+            "NOSUCH a b",
+            "-ERR unknown command 'NOSUCH', with args beginning with: 'a' 'b' \r\n",
+        ),
+        (
+            "GET",
+            "-ERR wrong number of arguments for 'get' command\r\n",
+        ),
+        ("PING", "+PONG\r\n"),
+    ]);
+}
+
+#[test]
+fn transactions_run_as_a_whole() {
+    check(&[
+        ("MULTI", "+OK\r\n"),
+        ("SET a 1", "+QUEUED\r\n"),
+        ("INCR a", "+QUEUED\r\n"),
+        ("EXEC", "*2\r\n+OK\r\n:2\r\n"),
+        ("MULTI", "+OK\r\n"),
+        (
+            "NOSUCH",
+            "-ERR unknown command 'NOSUCH', with args beginning with: \r\n",
+        ),
+        (
+            "EXEC",
+            "-EXECABORT Transaction discarded because of previous errors.\r\n",
+        ),
+    ]);
+}
+
+#[test]
+fn requests_may_be_split_anywhere_and_pipelined() {
+    let server = Server::start(&Options::new());
+    let mut wire = server.connect();
+    let request = b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$5\r\nvalue\r\n";
+    for byte in request {
+        wire.send(&[*byte]);
+    }
+    assert_eq!(wire.reply().expect("a reply"), b"+OK\r\n");
+    check_raw(
+        &mut wire,
+        &[
+            (
+                b"PING\r\nGET k\r\n*1\r\n$4\r\nPING\r\n",
+                b"+PONG\r\n$5\r\nvalue\r\n+PONG\r\n",
+            ),
+            (b"\r\n*0\r\nPING\r\n", b"+PONG\r\n"),
+        ],
+    );
+}
+
+#[test]
+fn class_07_malformed_requests_end_the_connection() {
+    let server = Server::start(&Options::new());
+    for (request, answer) in [
+        (
+            &b"*1\r\n!3\r\n"[..],
+            &b"-ERR Protocol error: expected '$', got '!'\r\n"[..],
+        ),
+        (
+            b"*x\r\n",
+            b"-ERR Protocol error: invalid multibulk length\r\n",
+        ),
+        (
+            b"*1\r\n$-1\r\n",
+            b"-ERR Protocol error: invalid bulk length\r\n",
+        ),
+    ] {
+        let mut wire = server.connect();
+        wire.send(request);
+        assert_eq!(wire.until_closed().expect("the end"), answer);
+    }
+}
+
+#[test]
+fn class_15_requests_of_web_browsers_end_the_connection() {
+    let server = Server::start(&Options::new());
+    let mut wire = server.connect();
+    wire.send(b"POST / HTTP/1.1\r\nHost: localhost\r\n\r\nSET k v\r\n");
+    assert_eq!(wire.until_closed().expect("the end"), b"");
+    assert_eq!(server.connect().line("EXISTS k"), ":0\r\n");
+}
+
+#[test]
+fn class_06_strangers_may_only_say_who_they_are() {
+    let server = Server::start(&Options::new().set("requirepass", "secret"));
+    let mut wire = server.connect();
+    assert_eq!(wire.line("GET k"), "-NOAUTH Authentication required.\r\n");
+    assert_eq!(wire.line("AUTH secret"), "+OK\r\n");
+    assert_eq!(wire.line("GET k"), "$-1\r\n");
+    let mut stranger = server.connect();
+    stranger.send(b"*11\r\n");
+    let end = stranger.until_closed().expect("the end");
+    assert_eq!(
+        end,
+        b"-ERR Protocol error: unauthenticated multibulk length\r\n"
+    );
+}
