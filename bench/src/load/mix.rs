@@ -45,6 +45,7 @@ const NAMED: &[(&str, &str, &str)] = &[
     ("zrank", "ZRANK zset {member}", ""),
     ("zscore", "ZSCORE zset {member}", ""),
     ("zrevrange", "ZREVRANGE zset 0 9", ""),
+    ("zrange-middle", "ZRANGE zset 500000 500009", ""),
     (
         "zrangebyscore",
         "ZRANGEBYSCORE zset {score} +inf LIMIT 0 10",

@@ -390,7 +390,7 @@ pub(crate) const GROUPS: &[Group] = &[
         ..PLAIN
     },
     Group {
-        name: "growth",
+        name: "growing",
         about: "GET probe each 200 us beside 10M inserts of 32 B into an empty server, then beside as many overwrites",
         servers: Servers::All,
         keys: 10 * MILLION,
