@@ -39,7 +39,7 @@ done
 
 loader=$(find "$home/root" -name 'ld-linux-*.so.*' | head -n 1)
 libraries=$(dirname "$(find "$home/root" -name libc.so.6 | head -n 1)")
-for path in "$home"/root/usr/bin/{valkey-*,redis-*,memcached}; do
+for path in "$home/root"/usr/bin/{valkey-*,redis-*,memcached}; do
     name=$(basename "$path")
     target=$(readlink -f "$path")
     printf '#!/bin/sh\nexec "%s" --library-path "%s" --argv0 "%s" "%s" "$@"\n' \
