@@ -65,6 +65,10 @@ pub enum Run {
     Read(fn(&Db<'_>, &Args<'_>, &mut Reply) -> Result),
     /// Changes data. Its keys' shards are locked; with no keys declared it walks the shards one at a time.
     Write(fn(&mut Db<'_>, &Args<'_>, &mut Reply) -> Result),
+    /// Changes data, or finds nothing yet that it could work on: then the client waits until one of the keys changes
+    /// and the handler runs again, with only the shard of that key locked for certain. It passes over keys whose shard
+    /// is not locked ([`Db::holds`]).
+    Blocking(fn(&mut Db<'_>, &Args<'_>, &mut Reply) -> Result<Progress>),
     /// Works on the connection and the server. Nothing is locked.
     Session(fn(&mut Session, &Args<'_>, &mut Reply) -> Result),
     /// Works on the connection, the server and the data: nothing is locked for it, and it locks what it needs, one
@@ -74,6 +78,36 @@ pub enum Run {
     Exec,
     /// Has subcommands, which run.
     Container,
+}
+
+/// What a blocking handler came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// The reply is written.
+    Done,
+    /// Nothing yet, and nothing was changed or written.
+    Wait {
+        /// For so long, in milliseconds; 0 for ever.
+        timeout_ms: u64,
+        /// The reply when nothing comes in time, and where commands may not wait.
+        nothing: Nothing,
+    },
+}
+
+/// How a blocking command says that nothing came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Nothing {
+    NullArray,
+    NullBulk,
+}
+
+impl Nothing {
+    pub fn write(self, reply: &mut ReplyWriter) {
+        match self {
+            Nothing::NullArray => reply.null_array(),
+            Nothing::NullBulk => reply.null(),
+        }
+    }
 }
 
 /// Where the keys are among a command's words, the name being word 0.

@@ -21,7 +21,7 @@ use storage::db::{Db, Touch};
 
 use self::{
     args::Args,
-    command::{Command, Flag, Place, Reply, Result, Run},
+    command::{Command, Flag, Place, Progress, Reply, Result, Run},
     error::Error,
     table::Registered,
 };
@@ -254,7 +254,7 @@ fn run(
             result
         }
         Run::Exec => transaction::exec(session, db, metrics, reply),
-        Run::Read(_) | Run::Write(_) => {
+        Run::Read(_) | Run::Write(_) | Run::Blocking(_) => {
             lock(db, command, args);
             let result = call(session, db, command, args, reply);
             db.unlock();
@@ -275,7 +275,7 @@ fn call_any(
     reply: &mut Reply,
 ) -> Result {
     match command.run {
-        Run::Read(_) | Run::Write(_) => call(session, db, command, args, reply),
+        Run::Read(_) | Run::Write(_) | Run::Blocking(_) => call(session, db, command, args, reply),
         Run::Session(handler) => {
             let result = guarded(session, |session| handler(session, args, reply));
             db.select(session.database);
@@ -331,6 +331,12 @@ pub fn call(
             result
         }
         Run::Write(handler) => handler(db, args, reply),
+        Run::Blocking(handler) => {
+            if let Progress::Wait { nothing, .. } = handler(db, args, reply)? {
+                nothing.write(reply);
+            }
+            Ok(())
+        }
         Run::Session(_) | Run::Server(_) | Run::Exec | Run::Container => {
             Err(Error::general("this command is not allowed here"))
         }

@@ -127,7 +127,7 @@ impl Transaction {
             let whole = match command.run {
                 Run::Session(_) | Run::Exec | Run::Container => continue,
                 Run::Server(_) => true,
-                Run::Read(_) | Run::Write(_) => {
+                Run::Read(_) | Run::Write(_) | Run::Blocking(_) => {
                     command.keys.is_empty() || wants_all_shards(command)
                 }
             };
