@@ -91,6 +91,16 @@ pub struct Event {
 /// A command for the log, as its arguments.
 pub type Effect = Vec<Box<[u8]>>;
 
+/// Where effects go: one totally ordered stream, for the append-only file and replicas.
+///
+/// Appended under the locks of the shards that the effects changed, so that per key the stream's order is the order
+/// of execution.
+pub trait CommandLog: Send + Sync {
+    /// Appends what one command or transaction did, each effect with its database. Several belong together: whoever
+    /// reads the stream applies all of them or none.
+    fn append(&self, effects: &[(usize, Effect)]);
+}
+
 /// How a command enters the command log.
 #[derive(Debug, Default)]
 pub enum Effects {
@@ -157,6 +167,26 @@ impl Changes {
         match &mut self.effects {
             Effects::Instead(effects) => effects.push(effect),
             Effects::Verbatim => self.effects = Effects::Instead(vec![effect]),
+        }
+    }
+
+    /// The effects in the order they enter the log; `verbatim` is asked for the command as the client sent it, if it
+    /// changed anything and said nothing else. Empties what was collected for the log.
+    pub(crate) fn take_effects(
+        &mut self,
+        database: usize,
+        verbatim: impl FnOnce() -> Option<Effect>,
+        into: &mut Vec<(usize, Effect)>,
+    ) {
+        into.append(&mut self.deletions);
+        match std::mem::take(&mut self.effects) {
+            Effects::Instead(effects) => {
+                into.extend(effects.into_iter().map(|effect| (database, effect)));
+            }
+            Effects::Verbatim if self.dirty > 0 => {
+                into.extend(verbatim().map(|effect| (database, effect)));
+            }
+            Effects::Verbatim => {}
         }
     }
 

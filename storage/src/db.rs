@@ -13,7 +13,7 @@ use std::{
 
 use crate::{
     Error,
-    changes::{ChangedKey, Changes, Event, EventClass, Listeners},
+    changes::{ChangedKey, Changes, Effect, Event, EventClass, Listeners},
     entry::{Entry, EntryMut, EntryRef, Item, Meta},
     keyspace::{Garbage, Key, Keyspace, Locked},
     shard::Shard,
@@ -39,6 +39,8 @@ pub struct Db<'a> {
     touch: Touch,
     /// What the running command did.
     pub changes: Changes,
+    /// Effects of the commands run under the locks held now, for the command log.
+    effects: Vec<(usize, Effect)>,
     hits: Cell<u64>,
     misses: Cell<u64>,
     met_expired: RefCell<Vec<(usize, Box<[u8]>)>>,
@@ -59,6 +61,7 @@ impl<'a> Db<'a> {
                 listeners: keyspace.listeners(),
                 ..Changes::default()
             },
+            effects: Vec::new(),
             hits: Cell::new(0),
             misses: Cell::new(0),
             met_expired: RefCell::default(),
@@ -124,9 +127,27 @@ impl<'a> Db<'a> {
         self.begin();
     }
 
-    /// Releases all locks. What the command did stays in `changes` until the next lock.
+    /// Keeps a command's effects for the log; `verbatim` is the command as it was sent. Called after each command,
+    /// under its locks.
+    #[inline]
+    pub fn collect_effects(&mut self, verbatim: impl FnOnce() -> Option<Effect>) {
+        if self.changes.listeners.contains(Listeners::LOG) {
+            self.changes
+                .take_effects(self.index, verbatim, &mut self.effects);
+        }
+    }
+
+    /// Releases all locks, after handing the log what was done under them. What the last command did stays in
+    /// `changes` until the next lock.
     #[inline]
     pub fn unlock(&mut self) {
+        self.collect_effects(|| None);
+        if !self.effects.is_empty() {
+            if let Some(log) = self.keyspace.log() {
+                log.append(&self.effects);
+            }
+            self.effects.clear();
+        }
         self.locked = Locked::None;
     }
 

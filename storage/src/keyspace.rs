@@ -4,6 +4,7 @@
 //! dispatcher or maintenance only, so that no two threads can wait for each other.
 
 use std::sync::{
+    OnceLock,
     atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering},
     mpsc::Sender,
 };
@@ -12,7 +13,7 @@ use crossbeam::utils::CachePadded;
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::{
-    changes::Listeners,
+    changes::{CommandLog, Listeners},
     hash,
     shard::Shard,
     value::{Settings, Value},
@@ -62,6 +63,7 @@ pub struct Keyspace {
     pub statistics: Statistics,
     pub settings: Settings,
     freer: Option<Mutex<Sender<Garbage>>>,
+    log: OnceLock<Box<dyn CommandLog>>,
 }
 
 /// Something big that is dropped elsewhere.
@@ -98,6 +100,7 @@ impl Keyspace {
             statistics: Statistics::default(),
             settings: Settings::default(),
             freer: freer.map(Mutex::new),
+            log: OnceLock::new(),
         }
     }
 
@@ -163,6 +166,15 @@ impl Keyspace {
 
     pub fn add_listener(&self, listener: Listeners) {
         self.listeners.fetch_or(listener.bits(), Ordering::Relaxed);
+    }
+
+    /// Where effects go while [`Listeners::LOG`] is among the listeners. Set once, at the start.
+    pub fn set_log(&self, log: Box<dyn CommandLog>) {
+        assert!(self.log.set(log).is_ok(), "the log is set once");
+    }
+
+    pub(crate) fn log(&self) -> Option<&dyn CommandLog> {
+        self.log.get().map(|log| &**log)
     }
 
     pub fn remove_listener(&self, listener: Listeners) {

@@ -283,6 +283,7 @@ fn call_any(
         }
         Run::Server(handler) => {
             let result = guarded(session, |session| handler(session, db, args, reply));
+            db.collect_effects(|| result.is_ok().then(|| args.to_vec()));
             db.select(session.database);
             result
         }
@@ -341,7 +342,9 @@ pub fn call(
             Err(Error::general("this command is not allowed here"))
         }
     }));
-    outcome.unwrap_or_else(|_| Err(panicked(session)))
+    let result = outcome.unwrap_or_else(|_| Err(panicked(session)));
+    db.collect_effects(|| result.is_ok().then(|| args.to_vec()));
+    result
 }
 
 fn guarded(session: &mut Session, work: impl FnOnce(&mut Session) -> Result) -> Result {
