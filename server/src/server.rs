@@ -19,7 +19,7 @@ use storage::{
 use tokio::sync::Notify;
 
 use crate::{
-    config::Config,
+    config::{Config, RdbVersionCheck},
     log,
     metrics::{Metrics, command_log::CommandLog},
     session::registry::Registry,
@@ -129,6 +129,10 @@ impl Server {
         }
         to.list_max_listpack_size
             .store(from.list_max_listpack_size.into(), Ordering::Relaxed);
+        to.rdb_version_check_relaxed.store(
+            from.rdb_version_check == RdbVersionCheck::Relaxed,
+            Ordering::Relaxed,
+        );
         self.command_log.configure(&from);
         log::set_level(from.loglevel.into());
     }

@@ -7,6 +7,7 @@ pub mod config;
 pub mod connection;
 pub mod deadline;
 pub mod debug;
+pub mod dump;
 mod help;
 pub mod info;
 pub mod keys;
@@ -25,6 +26,7 @@ pub const FAMILIES: &[&[&Command]] = &[
     config::COMMANDS,
     connection::COMMANDS,
     debug::COMMANDS,
+    dump::COMMANDS,
     info::COMMANDS,
     keys::COMMANDS,
     observation::COMMANDS,

@@ -21,7 +21,7 @@ pub mod stream;
 mod thin_buffer;
 mod tree;
 
-use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
 
 use triomphe::Arc;
 
@@ -68,6 +68,19 @@ pub enum Value {
 }
 
 impl Value {
+    pub fn look(&self) -> ValueRef<'_> {
+        match self {
+            Value::String(bytes) => ValueRef::Bytes(bytes),
+            Value::Int(number) => ValueRef::Int(*number),
+            Value::Shared(buffer) => ValueRef::Shared(buffer),
+            Value::List(list) => ValueRef::List(list),
+            Value::Set(set) => ValueRef::Set(set),
+            Value::Hash(hash) => ValueRef::Hash(hash),
+            Value::SortedSet(set) => ValueRef::SortedSet(set),
+            Value::Stream(stream) => ValueRef::Stream(stream),
+        }
+    }
+
     /// About how many allocations dropping it frees.
     pub fn free_effort(&self) -> usize {
         match self {
@@ -245,6 +258,8 @@ pub struct Settings {
     pub stream_node_max_entries: AtomicU64,
     pub hll_sparse_max_bytes: AtomicU64,
     pub proto_max_bulk_len: AtomicU64,
+    /// RESTORE lets payloads of versions in that it does not know.
+    pub rdb_version_check_relaxed: AtomicBool,
 }
 
 impl Default for Settings {
@@ -262,6 +277,7 @@ impl Default for Settings {
             stream_node_max_entries: AtomicU64::new(100),
             hll_sparse_max_bytes: AtomicU64::new(3000),
             proto_max_bulk_len: AtomicU64::new(512 << 20),
+            rdb_version_check_relaxed: AtomicBool::new(false),
         }
     }
 }
