@@ -22,8 +22,7 @@ use crate::dispatch::{
 pub const COMMANDS: &[&Command] = &[&DUMP, &RESTORE, &RESTORE_ASKING];
 
 const BUSY_KEY: Error = Error::from_static("BUSYKEY Target key name already exists.");
-const BAD_ENVELOPE: Error =
-    Error::from_static("ERR DUMP payload version or checksum are wrong");
+const BAD_ENVELOPE: Error = Error::from_static("ERR DUMP payload version or checksum are wrong");
 const BAD_DATA: Error = Error::from_static("ERR Bad data format");
 
 /// A type byte aside, a payload's version and checksum.
@@ -133,9 +132,8 @@ impl Options {
                 options.idle_seconds = Some(seconds);
                 index += 1;
             } else if args.is(index, "FREQ") && has_value && options.idle_seconds.is_none() {
-                let frequency = u8::try_from(args.integer(index + 1)?).map_err(|_| {
-                    Error::general("Invalid FREQ value, must be >= 0 and <= 255")
-                })?;
+                let frequency = u8::try_from(args.integer(index + 1)?)
+                    .map_err(|_| Error::general("Invalid FREQ value, must be >= 0 and <= 255"))?;
                 options.frequency = Some(frequency);
                 index += 1;
             } else {
@@ -149,8 +147,11 @@ impl Options {
 
 fn restore(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
     let options = Options::read(args)?;
-    let key = args.key(1);
-    if !options.replace && db.entry_mut(key).is_some() {
+    let (key, now) = (args.key(1), db.now());
+    if !options.replace
+        && let Some(entry) = db.entry_mut(key)
+    {
+        entry.look().set_access(access_clock(now));
         return Err(BUSY_KEY);
     }
     let ttl = args.integer(2)?;
@@ -160,7 +161,11 @@ fn restore(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
     let value = decode(db, args.word(3))?;
     let deleted = options.replace && db.delete(key);
     let deadline = (ttl > 0).then(|| {
-        let from = if options.absolute { 0 } else { db.now().millis() };
+        let from = if options.absolute {
+            0
+        } else {
+            db.now().millis()
+        };
         Timestamp(ttl.saturating_add(from))
     });
     if deadline.is_some_and(|deadline| deadline <= db.now()) && db.keyspace().deletes_expired() {
@@ -192,7 +197,11 @@ fn restore(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
 /// The value of a payload: first what is wrong with its envelope, then with what is inside.
 fn decode(db: &Db<'_>, payload: &[u8]) -> Result<Value> {
     let limits = Limits::from(db.settings());
-    let versions = if db.settings().rdb_version_check_relaxed.load(Ordering::Relaxed) {
+    let versions = if db
+        .settings()
+        .rdb_version_check_relaxed
+        .load(Ordering::Relaxed)
+    {
         VersionCheck::Relaxed
     } else {
         VersionCheck::Strict

@@ -212,9 +212,8 @@ pub fn restore(
     let (body, version) = body.split_last_chunk().ok_or(Error::Truncated)?;
     let version = u32::from(u16::from_le_bytes(*version));
     versions.check(version)?;
-    // Zero says that the sender computed none.
     let checksum = u64::from_le_bytes(*checksum);
-    if checksum != 0 && checksum != crc64(&payload[..payload.len() - size_of_val(&checksum)]) {
+    if checksum != crc64(&payload[..payload.len() - size_of_val(&checksum)]) {
         return Err(Error::Checksum);
     }
     let mut reader = Reader::from_slice(body);

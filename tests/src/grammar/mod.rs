@@ -5,6 +5,7 @@
 //! commands (words dropped, doubled, swapped, replaced) and sometimes gives a key another type.
 
 mod bitmap;
+mod dump;
 mod generic;
 mod memcached;
 mod string;
@@ -27,6 +28,7 @@ pub const GRAMMARS: &[Grammar] = &[
     resp("string", nothing, string::next),
     resp("bitmap", nothing, bitmap::next),
     resp("generic", nothing, generic::next),
+    resp("dump", nothing, dump::next),
     memcached("memcached", 150, memcached::next),
     memcached("memcached-arithmetic", 1, memcached::next_arithmetic),
 ];
