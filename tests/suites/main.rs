@@ -6,5 +6,6 @@
 mod atomicity;
 mod connection;
 mod keys;
+mod lists;
 mod memcached;
 mod strings;

@@ -1,6 +1,9 @@
-//! Deadlines as commands state them: seconds or milliseconds, from now or from the epoch.
+//! Deadlines as commands state them: seconds or milliseconds, from now or from the epoch; and how long they wait.
 
-use storage::{time::Timestamp, value::number};
+use storage::{
+    time::Timestamp,
+    value::number::{self, LongDouble},
+};
 
 use crate::dispatch::{command::Result, error::Error};
 
@@ -59,4 +62,26 @@ pub fn resolve(
 
 fn invalid(command: &str) -> Error {
     Error::general(format!("invalid expire time in '{command}' command"))
+}
+
+/// Reads how long a blocking command waits, in seconds with a fraction: 0 is for ever.
+///
+/// # Errors
+/// Not a number, negative, or beyond what milliseconds can say.
+pub fn read_timeout(word: &[u8], now: Timestamp) -> Result<u64> {
+    const OUT_OF_RANGE: Error = Error::from_static("ERR timeout is out of range");
+    let seconds = LongDouble::parse(word).ok_or(Error::from_static(
+        "ERR timeout is not a float or out of range",
+    ))?;
+    let millis = match seconds.ceil_scaled(1000) {
+        Some(millis) => millis,
+        None if seconds.is_negative() => -1,
+        None => return Err(OUT_OF_RANGE),
+    };
+    let millis =
+        u64::try_from(millis).map_err(|_| Error::from_static("ERR timeout is negative"))?;
+    if millis > i64::MAX.saturating_sub(now.millis()) as u64 {
+        return Err(OUT_OF_RANGE);
+    }
+    Ok(millis)
 }

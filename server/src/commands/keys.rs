@@ -7,7 +7,7 @@ use storage::{
     keyspace::Key,
     table::CURSOR_BITS,
     time::Timestamp,
-    value::{ValueRef, hash, number, set},
+    value::{ValueRef, hash, list::ListEncoding, number, set},
 };
 
 use super::deadline::{self, Base, Unit};
@@ -1027,7 +1027,10 @@ pub fn encoding(entry: EntryRef<'_>) -> &'static str {
             }
         }
         ValueRef::Shared(_) => "raw",
-        ValueRef::List(_) => "listpack",
+        ValueRef::List(list) => match list.encoding() {
+            ListEncoding::Listpack => "listpack",
+            ListEncoding::Quicklist => "quicklist",
+        },
         ValueRef::Set(set) => match set.encoding() {
             set::Encoding::IntSet => "intset",
             set::Encoding::ListPack => "listpack",

@@ -11,6 +11,7 @@ pub mod dump;
 mod help;
 pub mod info;
 pub mod keys;
+pub mod list;
 pub mod observation;
 pub mod server;
 pub mod string;
@@ -29,6 +30,7 @@ pub const FAMILIES: &[&[&Command]] = &[
     dump::COMMANDS,
     info::COMMANDS,
     keys::COMMANDS,
+    list::COMMANDS,
     observation::COMMANDS,
     server::COMMANDS,
     string::COMMANDS,

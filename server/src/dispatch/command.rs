@@ -89,7 +89,8 @@ pub enum Progress {
     Wait {
         /// For so long, in milliseconds; 0 for ever.
         timeout_ms: u64,
-        /// The reply when nothing comes in time, and where commands may not wait.
+        /// The reply where commands may not wait; a wait that ends without anything is always answered with the null
+        /// array.
         nothing: Nothing,
     },
 }
@@ -143,10 +144,20 @@ pub enum Place {
 /// What a command does with its keys, as key specifications tell it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// RO: only reads.
+    /// RO: reads the value.
     Read,
-    /// RW: reads and changes.
+    /// RO: reads facts about it, such as its length.
+    Inspect,
+    /// RW: reads the value and changes it.
     Update,
+    /// RW: changes parts without telling what they were.
+    Alter,
+    /// RW: adds elements.
+    Insert,
+    /// RW: deletes elements without telling what they were.
+    Delete,
+    /// RW: deletes elements and returns them.
+    Take,
     /// OW: overwrites without looking.
     Overwrite,
     /// RM: removes.

@@ -30,6 +30,7 @@ impl Error {
         OFFSET_RANGE = "ERR offset is out of range";
         INDEX_RANGE = "ERR index out of range";
         NOT_POSITIVE = "ERR value is out of range, must be positive";
+        OUTSIDE_SYMMETRIC = "ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807";
         NAN_OR_INFINITY = "ERR increment would produce NaN or Infinity";
         EXEC_WITHOUT_MULTI = "ERR EXEC without MULTI";
         DISCARD_WITHOUT_MULTI = "ERR DISCARD without MULTI";

@@ -7,6 +7,7 @@
 mod bitmap;
 mod dump;
 mod generic;
+mod list;
 mod memcached;
 mod string;
 
@@ -29,6 +30,7 @@ pub const GRAMMARS: &[Grammar] = &[
     resp("bitmap", nothing, bitmap::next),
     resp("generic", nothing, generic::next),
     resp("dump", nothing, dump::next),
+    resp("list", list::prelude, list::next),
     memcached("memcached", 150, memcached::next),
     memcached("memcached-arithmetic", 1, memcached::next_arithmetic),
 ];

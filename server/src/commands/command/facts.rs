@@ -199,7 +199,12 @@ fn range(command: &Command) -> [i64; 3] {
 pub(super) fn write_access(access: Access, reply: &mut Reply) {
     let names: &[&str] = match access {
         Access::Read => &["RO", "access"],
+        Access::Inspect => &["RO"],
         Access::Update => &["RW", "access", "update"],
+        Access::Alter => &["RW", "update"],
+        Access::Insert => &["RW", "insert"],
+        Access::Delete => &["RW", "delete"],
+        Access::Take => &["RW", "access", "delete"],
         Access::Overwrite => &["OW", "update"],
         Access::Remove => &["RM", "delete"],
     };

@@ -16,6 +16,7 @@ mod limits;
 use std::ops::Range;
 
 use crate::value::{
+    Value,
     chunk::{Chunk, MAX_LEN},
     element::Element,
     listpack_size::LISTPACK_EMPTY,
@@ -64,8 +65,15 @@ pub enum ListEncoding {
 pub struct Removed {
     /// Number of elements.
     pub len: usize,
-    #[expect(dead_code, reason = "held only to be dropped")]
     parts: [Option<Chunked>; 2],
+}
+
+impl Removed {
+    /// The elements as values of their own, for whoever frees such.
+    pub fn into_values(self) -> impl Iterator<Item = Value> {
+        let parts = self.parts.into_iter().flatten();
+        parts.map(|part| Value::List(List(Form::Chunked(Box::new(part)))))
+    }
 }
 
 impl List {
@@ -174,18 +182,20 @@ impl List {
         limits: ListLimits,
         take: impl FnOnce(Element<'_>) -> R,
     ) -> Option<R> {
-        let last = self.len().checked_sub(1)?;
-        let result = match &mut self.0 {
-            Form::Packed(chunk) => {
-                let index = if end == End::Front { 0 } else { last };
-                let result = take(chunk.get(index));
-                chunk.remove(index..index + 1);
-                result
-            }
-            Form::Chunked(chunked) => chunked.pop(end, take),
-        };
+        let result = self.pop_unshrunk(end, take);
         self.shrink(limits);
-        Some(result)
+        result
+    }
+
+    /// Moves an element from one end to the other, or to where it was, after showing it to `look`. O(1) but for the
+    /// tree's path.
+    pub fn rotate(&mut self, from: End, to: End, limits: ListLimits, look: impl FnOnce(&[u8])) {
+        let Some(value) = self.pop_unshrunk(from, |element| element.to_vec()) else {
+            return;
+        };
+        self.push(to, &value, limits);
+        self.shrink(limits);
+        look(&value);
     }
 
     /// Replaces the element at `index`. False if there is none.
@@ -255,6 +265,19 @@ impl List {
         };
         self.shrink(limits);
         removed
+    }
+
+    fn pop_unshrunk<R>(&mut self, end: End, take: impl FnOnce(Element<'_>) -> R) -> Option<R> {
+        let last = self.len().checked_sub(1)?;
+        Some(match &mut self.0 {
+            Form::Packed(chunk) => {
+                let index = if end == End::Front { 0 } else { last };
+                let result = take(chunk.get(index));
+                chunk.remove(index..index + 1);
+                result
+            }
+            Form::Chunked(chunked) => chunked.pop(end, take),
+        })
     }
 
     /// Gets ready for `added_len` more elements of `added_bytes` in total: a listpack that they do not fit becomes a
