@@ -8,4 +8,5 @@ mod connection;
 mod keys;
 mod lists;
 mod memcached;
+mod sets;
 mod strings;

@@ -637,10 +637,7 @@ const SCAN: Command = Command {
 };
 
 fn scan(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
-    let cursor = std::str::from_utf8(args.word(1))
-        .ok()
-        .and_then(|text| text.parse::<u64>().ok());
-    let cursor = cursor.ok_or(Error::from_static("ERR invalid cursor"))?;
+    let cursor = read_cursor(args.word(1))?;
     let options = ScanOptions::read(args, 2)?;
     let (index, now) = (db.index(), db.now());
     let shard_count = db.keyspace().shard_count() as u64;
@@ -679,6 +676,31 @@ fn scan(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
     reply.array(found.len());
     found.iter().for_each(|key| reply.bulk(key));
     Ok(())
+}
+
+/// A cursor as SCAN and its relatives take it: a number, in the forms that C's `strtoull` reads.
+pub fn read_cursor(word: &[u8]) -> Result<u64> {
+    const INVALID: Error = Error::from_static("ERR invalid cursor");
+    if number::parse_i64(word).is_some_and(|number| number < 0) {
+        return Err(INVALID);
+    }
+    let is_space = |byte: &u8| matches!(byte, b' ' | b'\t'..=b'\r');
+    let start = word.iter().position(|byte| !is_space(byte)).unwrap_or(0);
+    let (negative, digits) = match &word[start..] {
+        [b'-', digits @ ..] => (true, digits),
+        [b'+', digits @ ..] => (false, digits),
+        digits => (false, digits),
+    };
+    let digits = Some(digits).filter(|digits| digits.first().is_some_and(u8::is_ascii_digit));
+    let number = digits
+        .and_then(|digits| std::str::from_utf8(digits).ok())
+        .and_then(|digits| digits.parse::<u64>().ok())
+        .ok_or(INVALID)?;
+    Ok(if negative {
+        number.wrapping_neg()
+    } else {
+        number
+    })
 }
 
 fn type_name(entry: EntryRef<'_>) -> &'static [u8] {
@@ -723,7 +745,18 @@ impl<'a> ScanOptions<'a> {
                 Some(name) if args.is(index, "TYPE") && first == 2 => {
                     options.value_type = Some(name)
                 }
-                _ if first > 2 && (args.is(index, "NOVALUES") || args.is(index, "NOSCORES")) => {
+                _ if args.is(index, "NOVALUES") || args.is(index, "NOSCORES") => {
+                    let owner = if args.is(index, "NOVALUES") {
+                        "HSCAN"
+                    } else {
+                        "ZSCAN"
+                    };
+                    if !args.is(0, owner) {
+                        let mut text = args.word(index).to_ascii_uppercase();
+                        text.extend_from_slice(b" option can only be used in ");
+                        text.extend_from_slice(owner.as_bytes());
+                        return Err(Error::general(text));
+                    }
                     options.keys_only = true;
                     index += 1;
                     continue;

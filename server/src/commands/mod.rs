@@ -14,6 +14,7 @@ pub mod keys;
 pub mod list;
 pub mod observation;
 pub mod server;
+pub mod set;
 pub mod string;
 pub mod transaction;
 
@@ -33,6 +34,7 @@ pub const FAMILIES: &[&[&Command]] = &[
     list::COMMANDS,
     observation::COMMANDS,
     server::COMMANDS,
+    set::COMMANDS,
     string::COMMANDS,
     transaction::COMMANDS,
 ];

@@ -204,6 +204,18 @@ impl Set {
         }
     }
 
+    /// Makes the set a table if as many as `count` more members will come than suit how it is held.
+    pub fn expect_members(&mut self, count: usize, limits: &Limits) {
+        let most = match self.view() {
+            View::Ints(_) => limits.max_intset_entries,
+            View::Packed(_) => limits.max_listpack_entries,
+            View::Table(_) => return,
+        };
+        if count > most {
+            self.make_table();
+        }
+    }
+
     /// Removes `member`. Whether it was there. O(1), or O(limits) if small.
     pub fn remove<'m>(&mut self, member: impl Into<Element<'m>>) -> bool {
         let member = member.into();

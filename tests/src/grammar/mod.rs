@@ -9,6 +9,7 @@ mod dump;
 mod generic;
 mod list;
 mod memcached;
+mod set;
 mod string;
 
 use crate::random::Random;
@@ -31,6 +32,7 @@ pub const GRAMMARS: &[Grammar] = &[
     resp("generic", nothing, generic::next),
     resp("dump", nothing, dump::next),
     resp("list", list::prelude, list::next),
+    resp("set", set::prelude, set::next),
     memcached("memcached", 150, memcached::next),
     memcached("memcached-arithmetic", 1, memcached::next_arithmetic),
 ];
