@@ -10,6 +10,7 @@ pub mod maintenance;
 pub mod memcache;
 pub mod metrics;
 pub mod net;
+pub mod persistence;
 pub mod runtime;
 pub mod server;
 pub mod session;

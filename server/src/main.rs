@@ -13,6 +13,7 @@ use server::{
     config::{self, Answer, Config, Invocation, Settings},
     log, maintenance,
     net::listener::{self, Listening},
+    persistence::aof,
     runtime,
     server::{Server, ShutdownRequest},
     session::registry::Wire,
@@ -76,7 +77,13 @@ fn serve(config: Config) -> ExitCode {
         log::warning(format!("Failed to write PID file: {error}"));
     }
     let server = Server::new(config);
+    if let Err(message) = recover(&server) {
+        log::warning(&message);
+        remove_files(&settings);
+        return ExitCode::FAILURE;
+    }
     let outcome = run(&server, listeners);
+    server.aof.stop(&server);
     remove_files(&settings);
     match outcome {
         Ok(()) => {
@@ -142,6 +149,15 @@ fn bind(settings: &Settings) -> Result<Vec<Listening>, String> {
         listeners.push(bound);
     }
     Ok(listeners)
+}
+
+/// Loads what an earlier run left on disk.
+fn recover(server: &Arc<Server>) -> Result<(), String> {
+    if server.config.settings().appendonly {
+        aof::load(server)?;
+        aof::start(server).map_err(|error| format!("Can't open the append-only file: {error}"))?;
+    }
+    Ok(())
 }
 
 fn run(server: &Arc<Server>, listeners: Vec<Listening>) -> io::Result<()> {

@@ -12,6 +12,7 @@ use storage::{db::Db, keyspace::Key, shard::Shard, time::Timestamp};
 use crate::{
     commands::keys,
     metrics::Instantaneous,
+    persistence::aof,
     server::{self, Server},
 };
 
@@ -38,6 +39,7 @@ pub async fn run(server: Arc<Server>) {
             compact(&server);
             last = sample_rates(&server, last);
             close_idle_clients(&server, server::now());
+            aof::rewrite_when_grown(&server);
         }
     }
 }

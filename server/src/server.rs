@@ -22,6 +22,7 @@ use crate::{
     config::{Config, RdbVersionCheck},
     log,
     metrics::{Metrics, command_log::CommandLog},
+    persistence::aof::{Aof, Stream},
     session::registry::Registry,
 };
 
@@ -36,6 +37,7 @@ pub struct Server {
     pub clients: Registry,
     pub metrics: Metrics,
     pub command_log: CommandLog,
+    pub aof: Arc<Aof>,
     pub pause: Pause,
     pub shutdown: Shutdown,
     /// Whether maintenance deletes expired keys; DEBUG SET-ACTIVE-EXPIRE turns it off.
@@ -87,6 +89,7 @@ impl Server {
             clients: Registry::default(),
             metrics: Metrics::new(workers),
             command_log: CommandLog::default(),
+            aof: Arc::default(),
             pause: Pause::default(),
             shutdown: Shutdown::default(),
             active_expire: AtomicBool::new(true),
@@ -97,6 +100,9 @@ impl Server {
             startup_bytes: storage::alloc::allocated_bytes(),
             config,
         });
+        server
+            .keyspace
+            .set_log(Box::new(Stream(server.aof.clone())));
         server.apply_settings();
         start_freeing(&server, garbage);
         server
@@ -134,6 +140,7 @@ impl Server {
             Ordering::Relaxed,
         );
         self.command_log.configure(&from);
+        self.aof.configure(&from);
         log::set_level(from.loglevel.into());
     }
 

@@ -22,6 +22,9 @@ use crate::{
     value::{Collection, Settings, Text, Value},
 };
 
+/// Entries between two looks at the outcome of a walk.
+const WALK_BUDGET: usize = 1000;
+
 /// A lookup's effect on the eviction bits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Touch {
@@ -254,6 +257,38 @@ impl<'a> Db<'a> {
             }
         }
         None
+    }
+
+    /// Shows `visit` every entry of every database, expired ones too. All shards must be locked.
+    ///
+    /// # Errors
+    /// The first that `visit` makes.
+    pub fn each_entry<E>(
+        &self,
+        mut visit: impl FnMut(usize, EntryRef<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let Locked::All(shards) = &self.locked else {
+            panic!("a walk over all entries declares all shards")
+        };
+        for database in 0..self.keyspace.databases() {
+            for shard in shards {
+                let table = &shard.tables[database];
+                let mut outcome = Ok(());
+                let mut cursor = 0;
+                loop {
+                    cursor = table.traverse(cursor, WALK_BUDGET, |_, entry| {
+                        if outcome.is_ok() {
+                            outcome = visit(database, entry);
+                        }
+                    });
+                    if cursor == 0 || outcome.is_err() {
+                        break;
+                    }
+                }
+                outcome?;
+            }
+        }
+        Ok(())
     }
 
     // Reading.

@@ -1,6 +1,6 @@
 //! CONFIG: looks at the settings and changes them while the server runs.
 
-use std::sync::atomic::Ordering;
+use std::sync::{Arc, atomic::Ordering};
 
 use super::help::help;
 use crate::{
@@ -11,6 +11,7 @@ use crate::{
         error::Error,
     },
     log,
+    persistence::aof,
     server::Server,
     session::{
         Session,
@@ -113,8 +114,26 @@ fn set(session: &mut Session, args: &Args<'_>, reply: &mut Reply) -> Result {
         return Err(refused(SetError::not_applied(name, reason)));
     }
     server.apply_settings();
+    if changes.contains("appendonly")
+        && let Err(reason) = switch_append_only_file(server)
+    {
+        server.config.rollback(&changes);
+        return Err(refused(SetError::not_applied("appendonly", &reason)));
+    }
     reply.ok();
     Ok(())
+}
+
+/// Begins or ends the append-only file. Ending waits for the disk, so that what was acknowledged is there.
+fn switch_append_only_file(server: &Arc<Server>) -> std::result::Result<(), String> {
+    match server.config.settings().appendonly {
+        wanted if wanted == server.aof.is_enabled() => Ok(()),
+        true => aof::turn_on(server),
+        false => {
+            aof::turn_off(server);
+            Ok(())
+        }
+    }
 }
 
 fn refused(error: SetError) -> Error {

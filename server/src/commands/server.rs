@@ -12,11 +12,41 @@ use crate::{
         error::Error,
     },
     metrics::process,
+    persistence::aof,
     server::ShutdownRequest,
     session::Session,
 };
 
-pub const COMMANDS: &[&Command] = &[&LOLWUT, &MEMORY, &ROLE, &SHUTDOWN, &TIME];
+pub const COMMANDS: &[&Command] = &[&BGREWRITEAOF, &LOLWUT, &MEMORY, &ROLE, &SHUTDOWN, &TIME];
+
+const BGREWRITEAOF: Command = Command {
+    name: "BGREWRITEAOF",
+    syntax: "",
+    summary: "Rewrites the append-only file to a shorter one, in the background.",
+    since: "1.0.0",
+    complexity: "O(1)",
+    group: Group::Server,
+    arity: Exactly(1),
+    keys: &[],
+    flags: &[Flag::NoAsyncLoading, Flag::Admin, Flag::NoScript],
+    categories: &[],
+    run: Run::Session(bgrewriteaof),
+    subcommands: &[],
+};
+
+fn bgrewriteaof(session: &mut Session, _args: &Args<'_>, reply: &mut Reply) -> Result {
+    let server = &session.server;
+    if !server.aof.is_enabled() {
+        aof::prepare(server).map_err(Error::general)?;
+    }
+    if !aof::start_rewrite(server) {
+        return Err(Error::general(
+            "Background append only file rewriting already in progress",
+        ));
+    }
+    reply.simple("Background append only file rewriting started");
+    Ok(())
+}
 
 const TIME: Command = Command {
     name: "TIME",

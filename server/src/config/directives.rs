@@ -24,7 +24,6 @@ const MB: u64 = 1 << 20;
 
 // What whole groups of rows do: a group becomes effective in one line.
 const SNAPSHOTS: Effect = AcceptedWithoutEffect("snapshot files are neither written nor loaded");
-const APPEND_ONLY_FILE: Effect = AcceptedWithoutEffect("there is no append-only file");
 const REPLICATION: Effect = AcceptedWithoutEffect("there is no replication");
 const CLUSTER: Effect = AcceptedWithoutEffect("there is no cluster mode");
 const TLS: Effect = AcceptedWithoutEffect("connections are not encrypted");
@@ -388,32 +387,34 @@ directives! {
 
     "Append-only file" {
         /// Logs every change to the append-only file.
-        appendonly: bool = yes_no(false), "appendonly", AtRunTime, APPEND_ONLY_FILE;
+        appendonly: bool = yes_no(false), "appendonly", AtRunTime, Effective;
         /// First part of the append-only files' names.
         appendfilename: String = text("appendonly.aof").checked(checks::append_name), "appendfilename", AtStart,
-            APPEND_ONLY_FILE;
+            Effective;
         /// Directory of the append-only files, in `dir`.
         appenddirname: String = text("appendonlydir").checked(checks::append_directory), "appenddirname", AtStart,
-            APPEND_ONLY_FILE;
+            Effective;
         /// When the append-only file is forced to disk.
-        appendfsync: AppendFsync = choice(AppendFsync::EverySecond), "appendfsync", AtRunTime, APPEND_ONLY_FILE;
+        appendfsync: AppendFsync = choice(AppendFsync::EverySecond), "appendfsync", AtRunTime, Effective;
         /// Forces nothing to disk while a snapshot or rewrite runs.
-        no_appendfsync_on_rewrite: bool = yes_no(false), "no-appendfsync-on-rewrite", AtRunTime, APPEND_ONLY_FILE;
+        no_appendfsync_on_rewrite: bool = yes_no(false), "no-appendfsync-on-rewrite", AtRunTime,
+            AcceptedWithoutEffect("a rewrite does not slow down the log, which is always forced to disk as appendfsync says");
         /// Growth in percent from which the append-only file is rewritten; 0 never rewrites it.
         auto_aof_rewrite_percentage: u32 = integer(100, 0, INT_MAX), "auto-aof-rewrite-percentage", AtRunTime,
-            APPEND_ONLY_FILE;
+            Effective;
         /// Size below which the append-only file is not rewritten.
         auto_aof_rewrite_min_size: u64 = memory(64 * MB, 0, LONG_MAX), "auto-aof-rewrite-min-size", AtRunTime,
-            APPEND_ONLY_FILE;
+            Effective;
         /// Loads a file whose last record is torn, without that record.
-        aof_load_truncated: bool = yes_no(true), "aof-load-truncated", AtRunTime, APPEND_ONLY_FILE;
+        aof_load_truncated: bool = yes_no(true), "aof-load-truncated", AtRunTime, Effective;
         /// Starts a rewritten file with a snapshot.
-        aof_use_rdb_preamble: bool = yes_no(true), "aof-use-rdb-preamble", AtRunTime, APPEND_ONLY_FILE;
+        aof_use_rdb_preamble: bool = yes_no(true), "aof-use-rdb-preamble", AtRunTime,
+            AcceptedWithoutEffect("a rewritten file always starts with a snapshot");
         /// Notes times in the append-only file.
-        aof_timestamp_enabled: bool = yes_no(false), "aof-timestamp-enabled", AtRunTime, APPEND_ONLY_FILE;
+        aof_timestamp_enabled: bool = yes_no(false), "aof-timestamp-enabled", AtRunTime, Effective;
         /// Forces a rewritten file to disk in steps.
         aof_rewrite_incremental_fsync: bool = yes_no(true), "aof-rewrite-incremental-fsync", AtRunTime,
-            APPEND_ONLY_FILE;
+            AcceptedWithoutEffect("a rewritten file is forced to disk once, on a thread that nobody waits for");
         /// Keeps files of the append-only log that are no longer needed.
         aof_disable_auto_gc: bool = yes_no(false), "aof-disable-auto-gc", AtRunTime, DEBUGGING, Hidden;
     }

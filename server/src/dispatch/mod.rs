@@ -158,6 +158,9 @@ fn resolve<'t>(
     }
 }
 
+/// How long a command that writes waits for a disk that is behind, before it asks again.
+const DISK_WAIT_MS: i64 = 10;
+
 enum Gate {
     Open,
     /// The transaction keeps it.
@@ -186,6 +189,10 @@ fn admit(
     }
     if session.flags.in_transaction {
         return commands_in_transaction(session, registered, args, reply);
+    }
+    if command.is_write() && session.server.aof.is_behind() {
+        // The disk is slow: who writes waits for it, so that the buffer stays bounded.
+        return Ok(Gate::Wait(server::now().millis() + DISK_WAIT_MS));
     }
     Ok(Gate::Open)
 }

@@ -69,6 +69,8 @@ pub struct Connection<P> {
     /// Replies that are still to be written.
     output: Option<Box<Unsent>>,
     sleep: Option<Pin<Box<Sleep>>>,
+    /// Up to where the append-only file must be on disk before the output may leave.
+    hold: Option<u64>,
     then: Then,
     started: bool,
 }
@@ -86,6 +88,7 @@ impl<P: Protocol> Connection<P> {
             input: Vec::new(),
             output: None,
             sleep: None,
+            hold: None,
             then: Then::Read(1),
             started: false,
         }
@@ -199,6 +202,14 @@ impl<P: Protocol> Connection<P> {
         }
         let mut written = 0;
         let total = output.len();
+        self.hold = self.protocol.session().server.aof.must_wait();
+        if self.hold.is_some() {
+            self.output = Some(Box::new(Unsent {
+                output: std::mem::take(output),
+                written,
+            }));
+            return Ok(());
+        }
         worker.metrics.bytes_out.add(total as u64);
         worker.metrics.writes.add(1);
         while written < total {
@@ -225,6 +236,18 @@ impl<P: Protocol> Connection<P> {
 
     /// Writes what the socket did not take before.
     fn flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Some(end) = self.hold {
+            if !self
+                .protocol
+                .session()
+                .server
+                .aof
+                .is_synced(end, cx.waker())
+            {
+                return Poll::Pending;
+            }
+            self.hold = None;
+        }
         while let Some(unsent) = &mut self.output {
             if unsent.written == unsent.output.len() {
                 self.output = None;

@@ -7,7 +7,10 @@ use std::sync::Arc;
 use protocol::resp::reply::Version;
 
 use self::registry::Client;
-use crate::{dispatch::transaction::Transaction, server::Server};
+use crate::{
+    dispatch::transaction::Transaction,
+    server::{self, Server},
+};
 
 /// A connection's state, owned by the one worker it lives on.
 pub struct Session {
@@ -51,6 +54,14 @@ impl Session {
             },
             transaction: None,
         }
+    }
+
+    /// A session of the server itself, which may do everything: loading the append-only file is one.
+    pub fn internal(server: Arc<Server>) -> Session {
+        let client = Client::internal(server::now().millis());
+        let mut session = Session::new(server, Arc::new(client));
+        session.flags.authenticated = true;
+        session
     }
 
     /// Back to how a connection begins, as RESET does.

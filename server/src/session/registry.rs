@@ -115,6 +115,12 @@ impl Client {
         }
     }
 
+    /// The server as its own client: in no registry, on no socket.
+    pub(crate) fn internal(now_ms: i64) -> Client {
+        let nowhere = Address::Unix("".into());
+        Client::new(0, Wire::Resp, nowhere.clone(), nowhere, -1, now_ms)
+    }
+
     /// Notes a turn: so many bytes read and commands run, the last of them this.
     #[inline]
     pub fn note_turn(

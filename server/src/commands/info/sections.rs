@@ -10,7 +10,7 @@ use crate::{
     config::VALKEY_VERSION,
     dispatch::table,
     metrics::process,
-    server::{now, random_word},
+    server::{Server, now, random_word},
 };
 
 pub(super) fn nothing(_facts: &mut Facts<'_, '_>, _lines: &mut Lines) {}
@@ -268,8 +268,8 @@ pub(super) fn memory(facts: &mut Facts<'_, '_>, lines: &mut Lines) {
         "mem_cluster_links",
         "mem_cluster_slot_import",
         "mem_cluster_slot_export",
-        "mem_aof_buffer",
     ]);
+    lines.add("mem_aof_buffer", server.aof.buffered_bytes());
     lines.add("mem_allocator", "mimalloc");
     lines.zeros(&[
         "mem_overhead_db_hashtable_rehashing",
@@ -311,21 +311,53 @@ pub(super) fn persistence(facts: &mut Facts<'_, '_>, lines: &mut Lines) {
         "rdb_last_cow_size",
         "rdb_last_load_keys_expired",
         "rdb_last_load_keys_loaded",
-        "aof_enabled",
-        "aof_rewrite_in_progress",
-        "aof_rewrite_scheduled",
     ]);
-    lines.add("aof_last_rewrite_time_sec", -1);
-    lines.add("aof_current_rewrite_time_sec", -1);
-    lines.add("aof_last_bgrewrite_status", "ok");
-    lines.zeros(&["aof_rewrites", "aof_rewrites_consecutive_failures"]);
-    lines.add("aof_last_write_status", "ok");
+    append_only_file(server, lines);
     lines.zeros(&[
         "aof_last_cow_size",
         "module_fork_in_progress",
         "module_fork_last_cow_size",
         "slot_migration_fork_in_progress",
     ]);
+}
+
+fn append_only_file(server: &Server, lines: &mut Lines) {
+    let aof = &server.aof;
+    let status = &aof.status;
+    let rewriting = status.rewriting.load(Ordering::Relaxed);
+    let scheduled = status.rewrite_scheduled.load(Ordering::Relaxed);
+    let word = |ok: &std::sync::atomic::AtomicBool| {
+        if ok.load(Ordering::Relaxed) {
+            "ok"
+        } else {
+            "err"
+        }
+    };
+    lines.add("aof_enabled", u8::from(aof.is_enabled()));
+    lines.add("aof_rewrite_in_progress", u8::from(rewriting));
+    lines.add("aof_rewrite_scheduled", u8::from(scheduled));
+    let last = status.last_rewrite_seconds.load(Ordering::Relaxed);
+    lines.add("aof_last_rewrite_time_sec", last);
+    let started = status.rewrite_started_ms.load(Ordering::Relaxed);
+    let current = match rewriting {
+        true => (now().millis() - started) / 1000,
+        false => -1,
+    };
+    lines.add("aof_current_rewrite_time_sec", current);
+    lines.add("aof_last_bgrewrite_status", word(&status.last_rewrite_ok));
+    lines.add("aof_rewrites", status.rewrites.load(Ordering::Relaxed));
+    let failures = status.rewrite_failures.load(Ordering::Relaxed);
+    lines.add("aof_rewrites_consecutive_failures", failures);
+    lines.add("aof_last_write_status", word(&status.last_write_ok));
+    if aof.is_enabled() {
+        let size = status.current_size.load(Ordering::Relaxed);
+        lines.add("aof_current_size", size);
+        lines.add("aof_base_size", status.base_size.load(Ordering::Relaxed));
+        lines.add("aof_pending_rewrite", 0);
+        lines.add("aof_buffer_length", aof.buffered_bytes());
+        lines.add("aof_pending_bio_fsync", 0);
+        lines.add("aof_delayed_fsync", 0);
+    }
 }
 
 pub(super) fn stats(facts: &mut Facts<'_, '_>, lines: &mut Lines) {

@@ -1,0 +1,290 @@
+//! The append-only file: every change, as commands, in the order of execution.
+//!
+//! A worker appends its command's effects to a buffer under the locks of the shards it changed; one thread writes the
+//! buffer to the current increment and forces it to disk. With `appendfsync always` a connection holds its replies
+//! back until the fsync that covers them: everything that waits meanwhile shares the next one. The log is a base (an
+//! RDB file) and increments, listed in a manifest.
+
+mod base;
+mod manifest;
+mod replay;
+mod rewrite;
+mod writer;
+
+use std::{
+    cell::Cell,
+    fs::File,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering},
+    },
+    task::Waker,
+    thread::JoinHandle,
+};
+
+use parking_lot::{Condvar, Mutex};
+use storage::changes::{CommandLog, Effect};
+
+use self::manifest::Manifest;
+use crate::{
+    config::{AppendFsync, Settings},
+    server,
+};
+
+pub use self::{
+    replay::{load, prepare},
+    rewrite::{rewrite_when_grown, start_rewrite, turn_off, turn_on},
+    writer::start,
+};
+
+/// Buffered bytes from which the writing thread is woken at once instead of at its next round.
+const WAKE_BYTES: usize = 64 * 1024;
+/// Buffered bytes beyond which commands that write wait for the disk.
+const BACKLOG_LIMIT: usize = 64 << 20;
+
+thread_local! {
+    /// Where this thread's last append ended.
+    static APPENDED: Cell<u64> = const { Cell::new(0) };
+}
+
+/// The log's buffer, and how far it is on disk.
+pub struct Aof {
+    buffer: Mutex<Buffer>,
+    /// There is something to write, or `always` wants it written now.
+    more: Condvar,
+    /// Whether every append wakes the writing thread.
+    always: AtomicBool,
+    /// Whether the stream says what time it is, each second.
+    timestamps: AtomicBool,
+    enabled: AtomicBool,
+    buffered_bytes: AtomicUsize,
+    /// Bytes of the stream that are on disk for certain.
+    synced: AtomicU64,
+    waiting: Mutex<Vec<(u64, Waker)>>,
+    files: Mutex<Files>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    pub status: Status,
+}
+
+#[derive(Default)]
+struct Buffer {
+    segments: Vec<Segment>,
+    /// The database that the stream's last effect was in.
+    database: Option<usize>,
+    /// The second that was noted last.
+    stamped: i64,
+    /// Bytes of the stream up to the end of the buffer.
+    end: u64,
+    stopping: bool,
+}
+
+/// Bytes for one file.
+struct Segment {
+    /// The file to go on in; `None` stays with the one before.
+    file: Option<File>,
+    bytes: Vec<u8>,
+}
+
+/// What is in the directory.
+#[derive(Default)]
+struct Files {
+    manifest: Manifest,
+    directory: PathBuf,
+    prefix: String,
+}
+
+/// What INFO tells.
+pub struct Status {
+    pub rewriting: AtomicBool,
+    pub rewrite_scheduled: AtomicBool,
+    pub rewrite_started_ms: AtomicI64,
+    pub last_rewrite_seconds: AtomicI64,
+    pub last_rewrite_ok: AtomicBool,
+    pub rewrites: AtomicU64,
+    pub rewrite_failures: AtomicU64,
+    pub last_write_ok: AtomicBool,
+    /// Bytes of base and increments, and of the same when the last rewrite ended.
+    pub current_size: AtomicU64,
+    pub base_size: AtomicU64,
+    pub last_error: Mutex<String>,
+}
+
+impl Default for Aof {
+    fn default() -> Aof {
+        Aof {
+            buffer: Mutex::default(),
+            more: Condvar::new(),
+            always: AtomicBool::new(false),
+            timestamps: AtomicBool::new(false),
+            enabled: AtomicBool::new(false),
+            buffered_bytes: AtomicUsize::new(0),
+            synced: AtomicU64::new(0),
+            waiting: Mutex::default(),
+            files: Mutex::default(),
+            thread: Mutex::default(),
+            status: Status {
+                rewriting: AtomicBool::new(false),
+                rewrite_scheduled: AtomicBool::new(false),
+                rewrite_started_ms: AtomicI64::new(0),
+                last_rewrite_seconds: AtomicI64::new(-1),
+                last_rewrite_ok: AtomicBool::new(true),
+                rewrites: AtomicU64::new(0),
+                rewrite_failures: AtomicU64::new(0),
+                last_write_ok: AtomicBool::new(true),
+                current_size: AtomicU64::new(0),
+                base_size: AtomicU64::new(0),
+                last_error: Mutex::default(),
+            },
+        }
+    }
+}
+
+impl Aof {
+    pub fn is_enabled(&self) -> bool {
+        self.enabled.load(Ordering::Relaxed)
+    }
+
+    /// Takes over what settings say.
+    pub fn configure(&self, settings: &Settings) {
+        let always = settings.appendfsync == AppendFsync::Always;
+        self.always.store(always, Ordering::Relaxed);
+        self.timestamps
+            .store(settings.aof_timestamp_enabled, Ordering::Relaxed);
+    }
+
+    /// Whether the disk is so far behind that commands that write should wait.
+    #[inline]
+    pub fn is_behind(&self) -> bool {
+        self.buffered_bytes.load(Ordering::Relaxed) > BACKLOG_LIMIT
+    }
+
+    pub fn buffered_bytes(&self) -> usize {
+        self.buffered_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Up to where the stream must be on disk before replies of this thread's turn may leave. `None`: they may.
+    #[inline]
+    pub fn must_wait(&self) -> Option<u64> {
+        let appended = APPENDED.get();
+        if appended == 0 {
+            return None;
+        }
+        APPENDED.set(0);
+        let holds = self.always.load(Ordering::Relaxed) && self.is_enabled();
+        (holds && self.synced.load(Ordering::Acquire) < appended).then_some(appended)
+    }
+
+    /// Whether the stream is on disk up to `end`; if not, `waker` is woken when it is.
+    pub fn is_synced(&self, end: u64, waker: &Waker) -> bool {
+        if self.synced.load(Ordering::Acquire) >= end || !self.is_enabled() {
+            return true;
+        }
+        let mut waiting = self.waiting.lock();
+        // Again, now that whoever syncs next will look at the list.
+        if self.synced.load(Ordering::Acquire) >= end {
+            return true;
+        }
+        waiting.push((end, waker.clone()));
+        false
+    }
+
+    /// Everything up to `end` is on disk.
+    fn note_synced(&self, end: u64) {
+        self.synced.store(end, Ordering::Release);
+        let mut waiting = self.waiting.lock();
+        waiting.retain(|(wanted, waker)| {
+            let served = *wanted <= end;
+            if served {
+                waker.wake_by_ref();
+            }
+            !served
+        });
+    }
+
+    /// Goes on in another file from here. The caller holds all shards' locks, so that what precedes is complete.
+    fn switch_to(&self, file: File) {
+        let mut buffer = self.buffer.lock();
+        buffer.database = None;
+        buffer.segments.push(Segment {
+            file: Some(file),
+            bytes: Vec::new(),
+        });
+    }
+
+    fn note_error(&self, error: &std::io::Error) {
+        self.status.last_write_ok.store(false, Ordering::Relaxed);
+        *self.status.last_error.lock() = error.to_string();
+    }
+}
+
+/// The keyspace's way to the log.
+pub struct Stream(pub Arc<Aof>);
+
+impl CommandLog for Stream {
+    fn append(&self, effects: &[(usize, Effect)]) {
+        let aof = &*self.0;
+        let mut buffer = aof.buffer.lock();
+        let Buffer {
+            segments,
+            database,
+            stamped,
+            ..
+        } = &mut *buffer;
+        if segments.is_empty() {
+            segments.push(Segment {
+                file: None,
+                bytes: Vec::new(),
+            });
+        }
+        let bytes = &mut segments.last_mut().expect("pushed above").bytes;
+        let before = bytes.len();
+        if aof.timestamps.load(Ordering::Relaxed) {
+            let seconds = server::now().seconds();
+            if seconds > *stamped {
+                *stamped = seconds;
+                bytes.extend_from_slice(format!("#TS:{seconds}\r\n").as_bytes());
+            }
+        }
+        let together = effects.len() > 1;
+        for (index, (wanted, effect)) in effects.iter().enumerate() {
+            if *database != Some(*wanted) {
+                *database = Some(*wanted);
+                encode(
+                    bytes,
+                    [b"SELECT".as_slice(), wanted.to_string().as_bytes()].into_iter(),
+                );
+            }
+            if together && index == 0 {
+                encode(bytes, [b"MULTI".as_slice()].into_iter());
+            }
+            encode(bytes, effect.iter().map(|word| &**word));
+        }
+        if together {
+            encode(bytes, [b"EXEC".as_slice()].into_iter());
+        }
+        let added = bytes.len() - before;
+        buffer.end += added as u64;
+        APPENDED.set(buffer.end);
+        let buffered = aof.buffered_bytes.fetch_add(added, Ordering::Relaxed) + added;
+        drop(buffer);
+        if buffered >= WAKE_BYTES || aof.always.load(Ordering::Relaxed) {
+            aof.more.notify_one();
+        }
+    }
+}
+
+/// Appends a command as RESP.
+fn encode<'a>(bytes: &mut Vec<u8>, words: impl ExactSizeIterator<Item = &'a [u8]>) {
+    let mut digits = itoa::Buffer::new();
+    bytes.push(b'*');
+    bytes.extend_from_slice(digits.format(words.len()).as_bytes());
+    bytes.extend_from_slice(b"\r\n");
+    for word in words {
+        bytes.push(b'$');
+        bytes.extend_from_slice(digits.format(word.len()).as_bytes());
+        bytes.extend_from_slice(b"\r\n");
+        bytes.extend_from_slice(word);
+        bytes.extend_from_slice(b"\r\n");
+    }
+}

@@ -1,0 +1,316 @@
+//! Loading the append-only log: the base, then the commands of every increment, run as a client's would be.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Read},
+    path::Path,
+    sync::{Arc, atomic::Ordering},
+    time::Instant,
+};
+
+use protocol::{
+    limits::Limits,
+    resp::{
+        reply::{ReplyWriter, Version},
+        request::{RequestParser, Step},
+    },
+};
+use storage::db::Db;
+
+use super::{
+    base,
+    manifest::{Manifest, Part},
+};
+use crate::{
+    dispatch::{self, args::Args, command::Reply},
+    log,
+    server::{self, Server},
+    session::Session,
+};
+
+/// Bytes read at once.
+const CHUNK: usize = 1 << 20;
+
+/// Loads the log that the settings name, and leaves the files' list for the writing thread. No log yet is an empty one.
+///
+/// # Errors
+/// What is wrong with the files: the server must not start on half the data.
+pub fn load(server: &Arc<Server>) -> Result<(), String> {
+    let settings = server.config.settings();
+    prepare(server)?;
+    let (directory, manifest) = {
+        let files = server.aof.files.lock();
+        (files.directory.clone(), files.manifest.clone())
+    };
+    let started = Instant::now();
+    let parts: Vec<&Part> = manifest.base.iter().chain(&manifest.increments).collect();
+    let mut total = 0;
+    for (index, part) in parts.iter().enumerate() {
+        let is_last = index + 1 == parts.len();
+        let path = directory.join(&part.name);
+        total += load_file(server, &path, is_last && settings.aof_load_truncated)
+            .map_err(|trouble| trouble.explain(&part.name))?;
+    }
+    if !parts.is_empty() {
+        log::notice(format!(
+            "DB loaded from append only file: {:.3} seconds",
+            started.elapsed().as_secs_f64()
+        ));
+    }
+    server.keyspace.statistics.dirty.store(0, Ordering::Relaxed);
+    let status = &server.aof.status;
+    status.current_size.store(total, Ordering::Relaxed);
+    status.base_size.store(total, Ordering::Relaxed);
+    Ok(())
+}
+
+/// Finds the directory that the settings name, which is made if it is not there, and reads its manifest.
+pub fn prepare(server: &Server) -> Result<(), String> {
+    let settings = server.config.settings();
+    let directory = settings.dir.join(&settings.appenddirname);
+    let prefix = settings.appendfilename.clone();
+    fs::create_dir_all(&directory).map_err(|error| {
+        format!(
+            "Can't create append-only dir {}: {error}",
+            directory.display()
+        )
+    })?;
+    let mut manifest = read_manifest(&directory, &prefix)?;
+    adopt_single_file(&settings.dir, &directory, &prefix, &mut manifest)?;
+    *server.aof.files.lock() = super::Files {
+        manifest,
+        directory,
+        prefix,
+    };
+    Ok(())
+}
+
+fn read_manifest(directory: &Path, prefix: &str) -> Result<Manifest, String> {
+    let path = Manifest::path(directory, prefix);
+    match fs::read_to_string(&path) {
+        Ok(text) => Manifest::parse(&text).map_err(|error| {
+            format!(
+                "Fatal error reading AOF manifest {}: {error}",
+                path.display()
+            )
+        }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Manifest::default()),
+        Err(error) => Err(format!(
+            "Fatal error: can't open the AOF manifest {} for reading: {error}",
+            path.display()
+        )),
+    }
+}
+
+/// Before there were manifests the log was one file in `dir`: it becomes the base.
+fn adopt_single_file(
+    dir: &Path,
+    directory: &Path,
+    prefix: &str,
+    manifest: &mut Manifest,
+) -> Result<(), String> {
+    let old = dir.join(prefix);
+    if *manifest != Manifest::default() || !old.is_file() {
+        return Ok(());
+    }
+    manifest.base = Some(Part {
+        name: prefix.to_owned(),
+        sequence: 1,
+    });
+    let moved = manifest
+        .store(directory, prefix)
+        .and_then(|()| fs::rename(&old, directory.join(prefix)));
+    moved.map_err(|error| format!("Can't move the AOF file {}: {error}", old.display()))?;
+    log::notice("Successfully migrated an old-style AOF configuration into the AOF directory.");
+    Ok(())
+}
+
+enum Trouble {
+    Missing(io::Error),
+    Unreadable(io::Error),
+    /// The file ends within a command or transaction.
+    Truncated,
+    Malformed,
+    Base(String),
+    Refused(String),
+}
+
+impl Trouble {
+    fn explain(self, name: &str) -> String {
+        match self {
+            Trouble::Missing(error) => {
+                format!("Fatal error: can't open the append log file {name} for reading: {error}")
+            }
+            Trouble::Unreadable(error) => {
+                format!("Unrecoverable error reading the append only file {name}: {error}")
+            }
+            Trouble::Truncated => format!(
+                "Unexpected end of file reading the append only file {name}. You can: 1) Make a backup of your AOF \
+                 file, then use ./valkey-check-aof --fix <filename.manifest>. 2) Alternatively you can set the \
+                 'aof-load-truncated' configuration option to yes and restart the server."
+            ),
+            Trouble::Malformed => format!(
+                "Bad file format reading the append only file {name}: make a backup of your AOF file, then use \
+                 ./valkey-check-aof --fix <filename.manifest>"
+            ),
+            Trouble::Base(reason) => {
+                format!("Error reading the RDB preamble of the AOF file {name}: {reason}")
+            }
+            Trouble::Refused(command) => {
+                format!("Unknown command '{command}' reading the append only file {name}")
+            }
+        }
+    }
+}
+
+/// Loads one file; cuts it after its last whole command if that is allowed. Returns its size.
+fn load_file(server: &Arc<Server>, path: &Path, may_cut: bool) -> Result<u64, Trouble> {
+    let mut file = File::open(path).map_err(Trouble::Missing)?;
+    let size = file.metadata().map_err(Trouble::Missing)?.len();
+    let mut head = [0; 9];
+    let head_len = read_up_to(&mut file, &mut head).map_err(Trouble::Unreadable)?;
+    io::Seek::rewind(&mut file).map_err(Trouble::Unreadable)?;
+    let mut replay = Replay::new(server);
+    let is_rdb = head_len >= 5 && (head.starts_with(b"REDIS") || head.starts_with(b"VALKEY"));
+    let (mut input, start): (Box<dyn Read>, u64) = if is_rdb {
+        let (rest, length) = base::load(server, file).map_err(Trouble::Base)?;
+        (rest, length)
+    } else {
+        (Box::new(file), 0)
+    };
+    match replay.run(&mut input) {
+        Ok(()) => Ok(size),
+        Err(Trouble::Truncated) if may_cut => {
+            let good = start + replay.good;
+            log::warning(format!(
+                "!!! Warning: short read while loading the AOF file {} !!!",
+                path.display()
+            ));
+            log::warning(format!(
+                "AOF loaded anyway because aof-load-truncated is enabled: truncated to {good} bytes"
+            ));
+            let file = OpenOptions::new().write(true).open(path);
+            file.and_then(|file| {
+                file.set_len(good)?;
+                file.sync_all()
+            })
+            .map_err(Trouble::Unreadable)?;
+            Ok(good)
+        }
+        Err(trouble) => Err(trouble),
+    }
+}
+
+fn read_up_to(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match file.read(&mut buffer[filled..])? {
+            0 => break,
+            read => filled += read,
+        }
+    }
+    Ok(filled)
+}
+
+/// Runs a file's commands on behalf of nobody.
+struct Replay {
+    session: Session,
+    reply: Reply,
+    /// Bytes up to the end of the last command that stands on its own.
+    good: u64,
+}
+
+impl Replay {
+    fn new(server: &Arc<Server>) -> Replay {
+        let mut session = Session::internal(server.clone());
+        session.flags.authenticated = true;
+        Replay {
+            session,
+            reply: Reply::new(ReplyWriter::new(Version::Resp2)),
+            good: 0,
+        }
+    }
+
+    fn run(&mut self, input: &mut dyn Read) -> Result<(), Trouble> {
+        let limits = Limits {
+            max_bulk_len: usize::MAX >> 1,
+            ..Limits::authenticated()
+        };
+        let mut parser = RequestParser::new();
+        let (mut buffer, mut spans) = (Vec::new(), Vec::new());
+        let mut position = 0u64;
+        let mut at = 0;
+        loop {
+            // An annotation is a line that begins with `#`: not a command.
+            if buffer.get(at) == Some(&b'#') {
+                if let Some(length) = memchr::memchr(b'\n', &buffer[at..]) {
+                    at += length + 1;
+                    position += length as u64 + 1;
+                    self.note_good(position);
+                    continue;
+                }
+            } else if at < buffer.len() {
+                if buffer[at] != b'*' {
+                    return Err(Trouble::Malformed);
+                }
+                spans.clear();
+                match parser.parse(&buffer[at..], &limits, &mut spans) {
+                    Ok(Step::Request { consumed }) => {
+                        let args = Args::new(&buffer[at..at + consumed], &spans);
+                        self.execute(&args)?;
+                        at += consumed;
+                        position += consumed as u64;
+                        self.note_good(position);
+                        continue;
+                    }
+                    Ok(Step::Incomplete { .. }) => {}
+                    Ok(Step::Inline { .. }) | Err(_) => return Err(Trouble::Malformed),
+                }
+            }
+            buffer.drain(..at);
+            at = 0;
+            let have = buffer.len();
+            buffer.resize(have + CHUNK, 0);
+            let read = input
+                .read(&mut buffer[have..])
+                .map_err(Trouble::Unreadable)?;
+            buffer.truncate(have + read);
+            if read == 0 {
+                let whole = buffer.is_empty() && !self.session.flags.in_transaction;
+                return if whole {
+                    Ok(())
+                } else {
+                    Err(Trouble::Truncated)
+                };
+            }
+        }
+    }
+
+    fn note_good(&mut self, position: u64) {
+        if !self.session.flags.in_transaction {
+            self.good = position;
+        }
+    }
+
+    fn execute(&mut self, args: &Args<'_>) -> Result<(), Trouble> {
+        if args.is_empty() {
+            return Ok(());
+        }
+        let server = self.session.server.clone();
+        let found = dispatch::find(args)
+            .ok_or_else(|| Trouble::Refused(String::from_utf8_lossy(args.word(0)).into_owned()))?;
+        let mut db = Db::new(&server.keyspace, self.session.database, server::now());
+        let metrics = &server.metrics.workers[0];
+        let _ = dispatch::execute(
+            &mut self.session,
+            &mut db,
+            metrics,
+            Some(found),
+            args,
+            &mut self.reply,
+        );
+        self.reply.later = None;
+        self.reply.writer.clear();
+        Ok(())
+    }
+}

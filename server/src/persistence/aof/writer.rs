@@ -1,0 +1,247 @@
+//! The thread that writes the log and forces it to disk.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Write},
+    sync::{Arc, atomic::Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use storage::changes::Listeners;
+
+use super::{Aof, Buffer, Segment, base, manifest::Manifest};
+use crate::{config::AppendFsync, log, server::Server};
+
+/// Longest time that bytes stay in the buffer unless `always` wants them written.
+const ROUND: Duration = Duration::from_millis(50);
+/// Time between two fsyncs of `everysec`.
+const SYNC_INTERVAL: Duration = Duration::from_secs(1);
+/// Time before a write that failed is tried again.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// Opens the log's current increment, makes what is missing (at the first start, the base and the increment), and
+/// starts writing. What there was has been loaded, and no client is there yet.
+///
+/// # Errors
+/// The directory or a file cannot be made.
+pub fn start(server: &Arc<Server>) -> io::Result<()> {
+    let aof = &server.aof;
+    let (directory, prefix) = aof.place();
+    let (has_base, increment) = {
+        let files = aof.files.lock();
+        let manifest = &files.manifest;
+        (
+            manifest.base.is_some() || !manifest.increments.is_empty(),
+            manifest.increments.last().cloned(),
+        )
+    };
+    if !has_base {
+        let part = aof.files.lock().manifest.next_base(&prefix);
+        log::notice(format!(
+            "Creating AOF base file {} on server start",
+            part.name
+        ));
+        base::write(server, &directory.join(&part.name), || {})?;
+        aof.change_manifest(|manifest| manifest.base = Some(part))?;
+    }
+    let name = match increment {
+        Some(part) => part.name,
+        None => {
+            let part = aof.files.lock().manifest.next_increment(&prefix);
+            let name = part.name.clone();
+            log::notice(format!("Creating AOF incr file {name} on server start"));
+            File::create(directory.join(&name))?;
+            aof.change_manifest(|manifest| manifest.increments.push(part))?;
+            name
+        }
+    };
+    let file = OpenOptions::new().append(true).open(directory.join(name))?;
+    aof.switch_to(file);
+    aof.begin(server);
+    start_thread(server)
+}
+
+/// Starts the thread that writes; the first thing in the buffer is the file to write to.
+pub(super) fn start_thread(server: &Arc<Server>) -> io::Result<()> {
+    let aof = server.aof.clone();
+    aof.configure(&server.config.settings());
+    let weak = Arc::downgrade(server);
+    let work = move || {
+        let mut writer = Writer {
+            file: None,
+            dirty: false,
+            last_sync: Instant::now(),
+            complained: false,
+        };
+        let mut fsync = AppendFsync::EverySecond;
+        loop {
+            if let Some(server) = weak.upgrade() {
+                fsync = server.config.settings().appendfsync;
+            }
+            if writer.round(&aof, fsync) {
+                return;
+            }
+        }
+    };
+    let thread = thread::Builder::new().name("aof".into()).spawn(work)?;
+    *server.aof.thread.lock() = Some(thread);
+    Ok(())
+}
+
+impl Aof {
+    /// From here on effects are logged.
+    pub(super) fn begin(&self, server: &Server) {
+        self.enabled.store(true, Ordering::Relaxed);
+        server.keyspace.add_listener(Listeners::LOG);
+    }
+
+    /// Logs nothing more, writes and syncs what is buffered, and ends the writing thread.
+    pub fn stop(&self, server: &Server) {
+        server.keyspace.remove_listener(Listeners::LOG);
+        let Some(thread) = self.thread.lock().take() else {
+            return;
+        };
+        self.buffer.lock().stopping = true;
+        self.more.notify_one();
+        // It ends by itself; a panic in it has been printed.
+        let _ = thread.join();
+        self.enabled.store(false, Ordering::Relaxed);
+        *self.buffer.lock() = Buffer::default();
+        self.buffered_bytes.store(0, Ordering::Relaxed);
+        let waiting = std::mem::take(&mut *self.waiting.lock());
+        waiting.iter().for_each(|(_, waker)| waker.wake_by_ref());
+    }
+
+    /// The files' directory, for those that write there.
+    pub(super) fn place(&self) -> (std::path::PathBuf, String) {
+        let files = self.files.lock();
+        (files.directory.clone(), files.prefix.clone())
+    }
+
+    /// Changes the manifest, on disk first.
+    pub(super) fn change_manifest(
+        &self,
+        change: impl FnOnce(&mut Manifest),
+    ) -> io::Result<Manifest> {
+        let mut files = self.files.lock();
+        let mut manifest = files.manifest.clone();
+        change(&mut manifest);
+        manifest.store(&files.directory, &files.prefix)?;
+        files.manifest = manifest.clone();
+        Ok(manifest)
+    }
+}
+
+struct Writer {
+    file: Option<File>,
+    /// Written but not synced.
+    dirty: bool,
+    last_sync: Instant,
+    /// The log has a line about the failure that lasts.
+    complained: bool,
+}
+
+impl Writer {
+    /// Waits for something to write, writes it, and syncs as the policy says. True when the log has been stopped.
+    fn round(&mut self, aof: &Aof, fsync: AppendFsync) -> bool {
+        let (segments, end, stopping) = {
+            let mut buffer = aof.buffer.lock();
+            if buffer.segments.is_empty() && !buffer.stopping {
+                aof.more.wait_for(&mut buffer, ROUND);
+            }
+            (
+                std::mem::take(&mut buffer.segments),
+                buffer.end,
+                buffer.stopping,
+            )
+        };
+        let always = fsync == AppendFsync::Always;
+        for segment in segments {
+            self.write_segment(aof, segment, stopping);
+        }
+        let due = fsync == AppendFsync::EverySecond && self.last_sync.elapsed() >= SYNC_INTERVAL;
+        if self.dirty && (always || due || stopping) {
+            self.sync(aof, stopping);
+        }
+        if !self.dirty || !always {
+            aof.note_synced(end);
+        }
+        if stopping {
+            return aof.buffer.lock().segments.is_empty();
+        }
+        if !always {
+            // Workers append meanwhile, and are not woken for it.
+            thread::sleep(if aof.buffered_bytes() > super::WAKE_BYTES {
+                Duration::ZERO
+            } else {
+                ROUND / 5
+            });
+        }
+        false
+    }
+
+    fn write_segment(&mut self, aof: &Aof, segment: Segment, stopping: bool) {
+        if let Some(next) = segment.file {
+            self.sync(aof, stopping);
+            self.file = Some(next);
+        }
+        let mut rest = segment.bytes.as_slice();
+        while let Some(file) = self.file.as_mut().filter(|_| !rest.is_empty()) {
+            match file.write(rest) {
+                Ok(written) => {
+                    rest = &rest[written..];
+                    self.dirty = true;
+                    aof.buffered_bytes.fetch_sub(written, Ordering::Relaxed);
+                    let size = &aof.status.current_size;
+                    size.fetch_add(written as u64, Ordering::Relaxed);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    self.complain(aof, "Error writing to the AOF file", &error);
+                    if stopping {
+                        return;
+                    }
+                    thread::sleep(RETRY);
+                    continue;
+                }
+            }
+            self.recover(aof);
+        }
+    }
+
+    fn sync(&mut self, aof: &Aof, stopping: bool) {
+        while let Some(file) = self.file.as_ref().filter(|_| self.dirty) {
+            match file.sync_data() {
+                Ok(()) => {
+                    self.dirty = false;
+                    self.last_sync = Instant::now();
+                    self.recover(aof);
+                }
+                Err(error) => {
+                    self.complain(aof, "Error forcing the AOF file to disk", &error);
+                    if stopping {
+                        return;
+                    }
+                    thread::sleep(RETRY);
+                }
+            }
+        }
+    }
+
+    fn complain(&mut self, aof: &Aof, what: &str, error: &io::Error) {
+        aof.note_error(error);
+        if !self.complained {
+            log::warning(format!("{what}: {error}"));
+            self.complained = true;
+        }
+    }
+
+    fn recover(&mut self, aof: &Aof) {
+        if self.complained {
+            self.complained = false;
+            log::warning("AOF write error looks solved. The server can write again.");
+            aof.status.last_write_ok.store(true, Ordering::Relaxed);
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! Data on disk.
+
+pub mod aof;
