@@ -2,8 +2,8 @@
 //!
 //! Commands never see an expired key: a writer that meets one deletes it, a reader passes over it and leaves a note,
 //! upon which [`Db::delete_met_expired`] does so once the handler is done. An empty collection is never stored: a
-//! [`Write`] guard deletes it when it closes. Every change passes through `entry_mut` or `put`, the one place that
-//! will hand pre-images to a running snapshot.
+//! [`Write`] guard deletes it when it closes. Every change passes through `live`, `put_entry` or `flush`, which hand
+//! pre-images to a running snapshot.
 
 use std::{
     cell::{Cell, RefCell},
@@ -576,10 +576,11 @@ impl<'a> Db<'a> {
         let mut keys = 0;
         let mut flushed = Vec::new();
         for shard in shards {
-            for (index, table) in shard.tables.iter_mut().enumerate() {
+            for index in 0..shard.tables.len() {
+                let table = &shard.tables[index];
                 if database.is_none_or(|database| database == index) && !table.is_empty() {
                     keys += table.len();
-                    flushed.push(std::mem::replace(table, Table::new(shard_bits)));
+                    flushed.extend(shard.replace_table(index, shard_bits));
                 }
             }
         }
@@ -673,9 +674,13 @@ impl<'a> Db<'a> {
     /// Where the key is, after deleting it if it has expired.
     #[inline]
     fn live(&mut self, key: Key<'_>) -> Option<Place> {
-        let table = self.table(key.hash);
-        let place = table.find(key.hash, key.bytes)?;
-        if !table.entry(place).is_expired(self.now) {
+        let (index, now) = (self.index, self.now);
+        let shard = self.shard_mut(key.hash);
+        let place = shard.tables[index].find(key.hash, key.bytes)?;
+        if shard.snapshot.is_some() {
+            shard.keep_pre_image(index, place);
+        }
+        if !shard.tables[index].entry(place).is_expired(now) {
             return Some(place);
         }
         if self.keyspace.deletes_expired() {
@@ -686,7 +691,12 @@ impl<'a> Db<'a> {
 
     #[cold]
     fn delete_expired(&mut self, key: Key<'_>, place: Place) {
-        let entry = self.table_mut(key.hash).remove(place);
+        let index = self.index;
+        let shard = self.shard_mut(key.hash);
+        if shard.snapshot.is_some() {
+            shard.keep_pre_image(index, place);
+        }
+        let entry = shard.tables[index].remove(place);
         self.drop_entry(entry);
         self.keyspace
             .statistics
@@ -702,14 +712,18 @@ impl<'a> Db<'a> {
 
     #[inline]
     fn put_entry(&mut self, key: Key<'_>, entry: Entry) {
-        let table = self.table_mut(key.hash);
-        match table.find(key.hash, key.bytes) {
+        let index = self.index;
+        let shard = self.shard_mut(key.hash);
+        match shard.tables[index].find(key.hash, key.bytes) {
             Some(place) => {
-                let old = table.replace(place, entry);
+                if shard.snapshot.is_some() {
+                    shard.keep_pre_image(index, place);
+                }
+                let old = shard.tables[index].replace(place, entry);
                 self.drop_entry(old);
             }
             None => {
-                table.insert(key.hash, entry);
+                shard.tables[index].insert(key.hash, entry);
                 self.notify(key, EventClass::New, "new");
             }
         }

@@ -111,7 +111,7 @@ mod flag {
     pub(super) const ITEM: u8 = 2;
     /// A string that was edited in place: clients see the encoding `raw` whatever its length.
     pub(super) const RAW: u8 = 4;
-    /// Visited by the running snapshot's walk, or born after its cut.
+    /// Visited by the running snapshot's walk, or born after its cut; what value says so alternates.
     pub(super) const SNAPSHOT: u8 = 8;
     /// memcached: invalidated but still served as stale.
     pub(super) const STALE: u8 = 16;
@@ -389,7 +389,17 @@ impl<'a> EntryRef<'a> {
         self.0.access_bits().store(bits, Ordering::Relaxed);
     }
 
-    /// Whether the running snapshot already has this entry.
+    /// A copy that shares what can be shared: cheap for big values.
+    pub fn to_entry(self) -> Entry {
+        let (key, meta) = (self.key(), self.meta());
+        match self.value() {
+            ValueRef::Bytes(bytes) => Entry::string(key, bytes, meta),
+            value => Entry::new(key, value.to_value(), meta),
+        }
+    }
+
+    /// The bit that says whether a snapshot has this entry; what its value means alternates, see
+    /// [`snapshot`](crate::snapshot).
     pub fn in_snapshot(self) -> bool {
         self.0.has(flag::SNAPSHOT)
     }

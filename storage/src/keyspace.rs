@@ -64,6 +64,7 @@ pub struct Keyspace {
     pub settings: Settings,
     freer: Option<Mutex<Sender<Garbage>>>,
     log: OnceLock<Box<dyn CommandLog>>,
+    pub(crate) snapshot_running: AtomicBool,
 }
 
 /// Something big that is dropped elsewhere.
@@ -101,6 +102,7 @@ impl Keyspace {
             settings: Settings::default(),
             freer: freer.map(Mutex::new),
             log: OnceLock::new(),
+            snapshot_running: AtomicBool::new(false),
         }
     }
 
@@ -180,6 +182,12 @@ impl Keyspace {
     pub fn remove_listener(&self, listener: Listeners) {
         self.listeners
             .fetch_and(!listener.bits(), Ordering::Relaxed);
+    }
+
+    /// No CAS value up to this one is given out any more: an item that was loaded has it.
+    pub fn note_cas(&self, cas: u64) {
+        self.next_cas
+            .fetch_max(cas.saturating_add(1), Ordering::Relaxed);
     }
 
     /// A CAS value that no item has had.

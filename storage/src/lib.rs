@@ -17,6 +17,7 @@ pub mod hash;
 pub mod keyspace;
 pub mod rdb;
 pub mod shard;
+pub mod snapshot;
 pub mod table;
 pub mod time;
 pub mod value;

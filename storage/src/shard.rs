@@ -8,7 +8,7 @@ use std::sync::{
 use hashbrown::HashMap;
 use smallvec::SmallVec;
 
-use crate::table::Table;
+use crate::{snapshot::Sink, table::Table};
 
 /// A client's promise that none of its watched keys has changed.
 #[derive(Debug, Default)]
@@ -112,6 +112,8 @@ pub struct Shard {
     pub sweep_at: Box<[usize]>,
     /// Where compaction of each database goes on.
     pub compact_at: Box<[usize]>,
+    /// Where entries go before they change, while a snapshot runs that has not been here.
+    pub(crate) snapshot: Option<Sink>,
 }
 
 impl Shard {
@@ -123,6 +125,7 @@ impl Shard {
             tracked: ByKey::default(),
             sweep_at: vec![0; databases].into(),
             compact_at: vec![0; databases].into(),
+            snapshot: None,
         }
     }
 

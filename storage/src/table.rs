@@ -28,6 +28,7 @@ use std::{
 use crate::{
     entry::{Entry, EntryMut, EntryRef},
     hash,
+    snapshot::Walk,
     time::Timestamp,
 };
 
@@ -68,6 +69,8 @@ pub struct Table {
     deadlines: usize,
     segment_bytes: usize,
     entry_bytes: usize,
+    /// What the entries' snapshot bit means, and how far the running snapshot is.
+    pub(crate) walk: Walk,
 }
 
 /// Where an entry is; valid until the table changes.
@@ -88,6 +91,7 @@ impl Table {
             deadlines: 0,
             segment_bytes: 0,
             entry_bytes: 0,
+            walk: Walk::new(false),
         }
     }
 
@@ -182,7 +186,8 @@ impl Table {
     }
 
     /// Puts `entry` in the place of one with the same key; returns the old one.
-    pub fn replace(&mut self, place: Place, entry: Entry) -> Entry {
+    pub fn replace(&mut self, place: Place, mut entry: Entry) -> Entry {
+        entry.look_mut().set_in_snapshot(self.walk.mark);
         debug_assert!(self.entry(place).key() == entry.look().key());
         let old = self.swap_address(place, entry);
         self.account_removed(old.look());
@@ -202,7 +207,8 @@ impl Table {
         };
         self.account_removed(old.look());
         let guard = AbortOnUnwind;
-        let new = build(old);
+        let mut new = build(old);
+        new.look_mut().set_in_snapshot(self.walk.mark);
         let (bytes, deadline) = (new.look().own_bytes(), new.look().deadline());
         // SAFETY: as above.
         let bucket = unsafe { &mut *place.bucket.as_ptr() };
@@ -213,7 +219,8 @@ impl Table {
     }
 
     /// Adds an entry whose key is not there yet.
-    pub fn insert(&mut self, hash: u64, entry: Entry) {
+    pub fn insert(&mut self, hash: u64, mut entry: Entry) {
+        entry.look_mut().set_in_snapshot(self.walk.mark);
         debug_assert!(self.find(hash, entry.look().key()).is_none());
         if self.directory.is_empty() {
             let segment = self.new_segment(0, 0);

@@ -166,7 +166,8 @@ fn restore(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
         } else {
             db.now().millis()
         };
-        Timestamp(ttl.saturating_add(from))
+        // Beyond the end of time is long ago, as for other servers.
+        Timestamp(ttl.wrapping_add(from))
     });
     if deadline.is_some_and(|deadline| deadline <= db.now()) && db.keyspace().deletes_expired() {
         if deleted {

@@ -57,7 +57,7 @@ fn restore(g: &mut Generator) -> Step {
         0..4 => b"0".to_vec(),
         4..7 => g.milliseconds(),
         7..9 => g.unix_milliseconds(),
-        _ => g.integer(),
+        _ => g.one_of(&["9223372036854775807", "-1", "1.5", "abc", ""]),
     };
     let name = if g.chance(95) {
         "RESTORE"

@@ -1,0 +1,289 @@
+//! A walk over all data as it was at one instant, while commands go on changing it.
+//!
+//! ```text
+//! cut      all shards locked for microseconds: every table's mark is turned over, so that every entry is unmarked
+//! then     a writer about to change an unmarked entry first sends its pre-image (a cheap clone) here and marks it;
+//!          new entries are born marked;
+//!          the walk visits each table bit by bit, clones what is unmarked and marks it
+//! end      everything is marked: ready for the next cut, without a pass that clears anything
+//! ```
+//!
+//! What "marked" means alternates from cut to cut, which is why the bit in the entry never needs clearing. Each entry is
+//! handed over exactly once, by whoever comes first. Nothing is copied twice, nothing is forked; memory beyond the data
+//! is what writers change faster than the walk goes on, and of big values only the nodes that change. With no snapshot
+//! running a change costs one predictable branch.
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::{
+    atomic::Ordering,
+    mpsc::{Receiver, Sender, channel},
+};
+
+use crate::{
+    entry::{Entry, EntryRef},
+    keyspace::Keyspace,
+    shard::Shard,
+    table::{Place, Table},
+};
+
+/// Entries looked at under one lock.
+const BUDGET: usize = 64;
+
+/// Where a shard's writers send what the walk has not come to.
+pub(crate) type Sink = Sender<Piece>;
+
+/// Something that writers hand over.
+pub(crate) enum Piece {
+    /// An entry as it was at the cut, with the database it was in.
+    Entry(usize, Entry),
+    /// A table that was flushed.
+    Table(Table),
+}
+
+/// The right to make the next snapshot; there is one at a time.
+pub struct Ready<'k> {
+    keyspace: &'k Keyspace,
+}
+
+/// A snapshot to be walked. Dropping it walks what is left without looking.
+pub struct Snapshot<'k> {
+    ready: Ready<'k>,
+    pieces: Receiver<Piece>,
+    sizes: Vec<Size>,
+    /// The shard that the walk is in.
+    shard: usize,
+}
+
+/// How much a database held at the cut.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Size {
+    pub entries: usize,
+    pub deadlines: usize,
+}
+
+/// Where a table's walk is, and what its entries' mark means.
+#[derive(Default)]
+pub(crate) struct Walk {
+    /// The value of the bit of marked entries.
+    pub(crate) mark: bool,
+    /// Whether there may be unmarked entries.
+    pub(crate) unfinished: bool,
+    /// The database that the table was at the cut.
+    database: usize,
+    cursor: u64,
+}
+
+impl Walk {
+    pub(crate) const fn new(mark: bool) -> Walk {
+        Walk {
+            mark,
+            unfinished: false,
+            database: 0,
+            cursor: 0,
+        }
+    }
+}
+
+impl<'k> Ready<'k> {
+    /// `None` while another snapshot runs.
+    pub fn new(keyspace: &'k Keyspace) -> Option<Ready<'k>> {
+        let taken = keyspace.snapshot_running.swap(true, Ordering::AcqRel);
+        (!taken).then_some(Ready { keyspace })
+    }
+
+    /// Makes the cut: the snapshot is of the moment at which `at_cut` runs, with every shard locked.
+    ///
+    /// O(shards x databases). The caller holds no shard's lock.
+    pub fn cut(self, at_cut: impl FnOnce()) -> Snapshot<'k> {
+        let (sink, pieces) = channel();
+        let mut sizes = vec![Size::default(); self.keyspace.databases()];
+        let mut shards = self.keyspace.lock_all();
+        for shard in &mut shards {
+            for (database, table) in shard.tables.iter_mut().enumerate() {
+                sizes[database].entries += table.len();
+                sizes[database].deadlines += table.deadlines();
+                table.begin_walk(database);
+            }
+            shard.snapshot = Some(sink.clone());
+        }
+        at_cut();
+        drop(shards);
+        Snapshot {
+            ready: self,
+            pieces,
+            sizes,
+            shard: 0,
+        }
+    }
+}
+
+impl Drop for Ready<'_> {
+    fn drop(&mut self) {
+        self.keyspace
+            .snapshot_running
+            .store(false, Ordering::Release);
+    }
+}
+
+impl Snapshot<'_> {
+    /// How much each database holds in this snapshot.
+    pub fn sizes(&self) -> &[Size] {
+        &self.sizes
+    }
+
+    /// Shows `visit` every entry with its database, each once, in no particular order and without any lock held.
+    /// Entries that have expired since the cut, or had before, are among them.
+    ///
+    /// # Errors
+    /// The first that `visit` makes; the walk ends there.
+    pub fn walk<E>(
+        mut self,
+        mut visit: impl FnMut(usize, EntryRef<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.walk_shards(&mut visit)
+        // Dropping `self` finishes what an error left.
+    }
+
+    fn walk_shards<E>(
+        &mut self,
+        visit: &mut impl FnMut(usize, EntryRef<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let keyspace = self.ready.keyspace;
+        let mut found = Vec::new();
+        while self.shard < keyspace.shard_count() {
+            let finished = {
+                let mut shard = keyspace.lock(self.shard);
+                shard.walk(&mut found)
+            };
+            for (database, entry) in found.drain(..) {
+                visit(database, entry.look())?;
+            }
+            // Soon, so that what writers send does not pile up.
+            while let Ok(piece) = self.pieces.try_recv() {
+                visit_piece(piece, visit)?;
+            }
+            if finished {
+                self.shard += 1;
+            }
+        }
+        // Every shard has dropped its sink by now, so that this ends.
+        while let Ok(piece) = self.pieces.recv() {
+            visit_piece(piece, visit)?;
+        }
+        Ok(())
+    }
+}
+
+fn visit_piece<E>(
+    piece: Piece,
+    visit: &mut impl FnMut(usize, EntryRef<'_>) -> Result<(), E>,
+) -> Result<(), E> {
+    match piece {
+        Piece::Entry(database, entry) => visit(database, entry.look()),
+        Piece::Table(mut table) => {
+            let mut found = Vec::new();
+            while table.walk_some(BUDGET, &mut found) {
+                for (database, entry) in found.drain(..) {
+                    visit(database, entry.look())?;
+                }
+            }
+            Ok(())
+        }
+    }
+}
+
+impl Drop for Snapshot<'_> {
+    fn drop(&mut self) {
+        let nothing: Result<(), std::convert::Infallible> = self.walk_shards(&mut |_, _| Ok(()));
+        debug_assert!(nothing.is_ok());
+    }
+}
+
+impl Shard {
+    /// Goes on with the walk; true when the shard is done, which then sends nothing more.
+    fn walk(&mut self, found: &mut Vec<(usize, Entry)>) -> bool {
+        for table in &mut self.tables {
+            if table.walk_some(BUDGET, found) {
+                return false;
+            }
+        }
+        self.snapshot = None;
+        true
+    }
+
+    /// Hands over an entry that is about to change, unless the snapshot has it already.
+    #[cold]
+    pub(crate) fn keep_pre_image(&mut self, database: usize, place: Place) {
+        if let Some(sink) = &self.snapshot
+            && let Some((database, entry)) = self.tables[database].mark(place)
+        {
+            // The walk listens until every shard has dropped its sink.
+            let _ = sink.send(Piece::Entry(database, entry));
+        }
+    }
+
+    /// Empties a database. Returns the table, unless the snapshot still needs it.
+    pub(crate) fn replace_table(&mut self, database: usize, shard_bits: u32) -> Option<Table> {
+        let table = &mut self.tables[database];
+        let fresh = Table::with_mark(shard_bits, table.walk.mark);
+        let old = std::mem::replace(table, fresh);
+        match &self.snapshot {
+            Some(sink) if old.walk.unfinished => {
+                let _ = sink.send(Piece::Table(old));
+                None
+            }
+            _ => Some(old),
+        }
+    }
+}
+
+impl Table {
+    /// An empty table whose entries will bear the mark that those of another have.
+    fn with_mark(shard_bits: u32, mark: bool) -> Table {
+        let mut table = Table::new(shard_bits);
+        table.walk = Walk::new(mark);
+        table
+    }
+
+    /// From now on the entries that are there are unmarked.
+    fn begin_walk(&mut self, database: usize) {
+        debug_assert!(!self.walk.unfinished, "the last walk went to its end");
+        self.walk = Walk {
+            mark: !self.walk.mark,
+            unfinished: !self.is_empty(),
+            database,
+            cursor: 0,
+        };
+    }
+
+    /// Clones and marks some unmarked entries. False when there were none left before.
+    fn walk_some(&mut self, budget: usize, found: &mut Vec<(usize, Entry)>) -> bool {
+        if !self.walk.unfinished {
+            return false;
+        }
+        let mark = self.walk.mark;
+        let mut unmarked = Vec::with_capacity(budget);
+        let cursor = self.traverse(self.walk.cursor, budget, |place, entry| {
+            if entry.in_snapshot() != mark {
+                unmarked.push(place);
+            }
+        });
+        found.extend(unmarked.into_iter().filter_map(|place| self.mark(place)));
+        self.walk.cursor = cursor;
+        self.walk.unfinished = cursor != 0;
+        true
+    }
+
+    /// A clone of the entry, which is marked from now on; `None` if it was already.
+    fn mark(&mut self, place: Place) -> Option<(usize, Entry)> {
+        let (mark, database) = (self.walk.mark, self.walk.database);
+        if !self.walk.unfinished || self.entry(place).in_snapshot() == mark {
+            return None;
+        }
+        let clone = self.entry(place).to_entry();
+        self.entry_mut(place).set_in_snapshot(mark);
+        Some((database, clone))
+    }
+}
