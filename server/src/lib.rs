@@ -11,6 +11,7 @@ pub mod memcache;
 pub mod metrics;
 pub mod net;
 pub mod persistence;
+pub mod pubsub;
 pub mod runtime;
 pub mod server;
 pub mod session;

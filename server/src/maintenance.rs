@@ -40,6 +40,9 @@ pub async fn run(server: Arc<Server>) {
             last = sample_rates(&server, last);
             close_idle_clients(&server, server::now());
             aof::rewrite_when_grown(&server);
+            for client in server.clients.all() {
+                client.enforce_output_limit();
+            }
         }
     }
 }
@@ -136,7 +139,8 @@ fn close_idle_clients(server: &Server, now: Timestamp) {
     }
     let limit = i64::from(timeout) * 1000;
     for client in server.clients.all() {
-        if now.millis() - client.last_active_ms() > limit {
+        let waits = client.subscriptions() > 0;
+        if !waits && now.millis() - client.last_active_ms() > limit {
             client.kill();
         }
     }

@@ -34,6 +34,7 @@ use crate::{
     server::{self, Server},
     session::{
         Session,
+        mailbox::Post,
         registry::{Address, Client, Wire},
     },
 };
@@ -53,6 +54,7 @@ pub struct Worker {
     pub requests: Vec<Request>,
     pub reply: Reply,
     pub metrics: Arc<WorkerMetrics>,
+    pub post: Arc<Post>,
     settings: Snapshot,
     /// Bytes read in this turn.
     pub read: usize,
@@ -69,6 +71,7 @@ impl Worker {
             requests: Vec::new(),
             reply: Reply::new(ReplyWriter::new(Version::Resp2)),
             metrics: server.metrics.workers[index].clone(),
+            post: Arc::default(),
             settings: Snapshot::new(&server.config),
             read: 0,
             commands: 0,
@@ -163,6 +166,10 @@ impl Incoming {
             self.local_address,
             stream.descriptor(),
             now,
+            WORKER.with_borrow(|worker| {
+                let worker = worker.as_ref().expect("connections start on workers only");
+                worker.post.clone()
+            }),
         );
         server.metrics.connections.fetch_add(1, Ordering::Relaxed);
         let Some(client) = admitted else {
@@ -245,8 +252,11 @@ fn run(
     mut inbox: UnboundedReceiver<Incoming>,
     listeners: Option<(Workers, Vec<Listening>)>,
 ) {
-    WORKER.set(Some(Worker::new(server, index)));
+    let worker = Worker::new(server, index);
+    let post = worker.post.clone();
+    WORKER.set(Some(worker));
     runtime.block_on(async {
+        tokio::spawn(post.run());
         if let Some((workers, listeners)) = listeners {
             for listening in listeners {
                 tokio::spawn(listener::accept(server.clone(), workers.clone(), listening));

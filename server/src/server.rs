@@ -23,6 +23,7 @@ use crate::{
     log,
     metrics::{Metrics, command_log::CommandLog},
     persistence::aof::{Aof, Stream},
+    pubsub::PubSub,
     session::registry::Registry,
 };
 
@@ -38,6 +39,7 @@ pub struct Server {
     pub metrics: Metrics,
     pub command_log: CommandLog,
     pub aof: Arc<Aof>,
+    pub pubsub: PubSub,
     pub pause: Pause,
     pub shutdown: Shutdown,
     /// Whether maintenance deletes expired keys; DEBUG SET-ACTIVE-EXPIRE turns it off.
@@ -90,6 +92,7 @@ impl Server {
             metrics: Metrics::new(workers),
             command_log: CommandLog::default(),
             aof: Arc::default(),
+            pubsub: PubSub::default(),
             pause: Pause::default(),
             shutdown: Shutdown::default(),
             active_expire: AtomicBool::new(true),
@@ -141,6 +144,9 @@ impl Server {
         );
         self.command_log.configure(&from);
         self.aof.configure(&from);
+        self.clients
+            .guard
+            .configure(&from.client_output_buffer_limit);
         log::set_level(from.loglevel.into());
     }
 

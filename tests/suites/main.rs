@@ -9,5 +9,6 @@ mod connection;
 mod keys;
 mod lists;
 mod memcached;
+mod pubsub;
 mod sets;
 mod strings;

@@ -31,8 +31,14 @@ const PING: Command = Command {
     subcommands: &[],
 };
 
-fn ping(_session: &mut Session, args: &Args<'_>, reply: &mut Reply) -> Result {
+fn ping(session: &mut Session, args: &Args<'_>, reply: &mut Reply) -> Result {
     match args.len() {
+        1 | 2 if session.flags.subscribed && session.version == Version::Resp2 => {
+            // Shaped as a message is, since a subscriber's client reads nothing else.
+            reply.array(2);
+            reply.bulk(b"pong");
+            reply.bulk(args.get(1).unwrap_or_default());
+        }
         1 => reply.pong(),
         2 => reply.bulk(args.word(1)),
         _ => return Err(Error::wrong_arity("ping")),

@@ -13,6 +13,7 @@ pub mod info;
 pub mod keys;
 pub mod list;
 pub mod observation;
+pub mod pubsub;
 pub mod server;
 pub mod set;
 pub mod string;
@@ -33,6 +34,7 @@ pub const FAMILIES: &[&[&Command]] = &[
     keys::COMMANDS,
     list::COMMANDS,
     observation::COMMANDS,
+    pubsub::COMMANDS,
     server::COMMANDS,
     set::COMMANDS,
     string::COMMANDS,

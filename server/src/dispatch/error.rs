@@ -96,6 +96,14 @@ impl Error {
         Error::general(text)
     }
 
+    /// `container` in upper case; the subcommand is there but its words are too many.
+    pub fn subcommand_syntax(container: &str, name: &[u8]) -> Error {
+        let mut text = b"unknown subcommand or wrong number of arguments for '".to_vec();
+        text.extend_from_slice(&name[..name.len().min(128)]);
+        text.extend_from_slice(format!("'. Try {container} HELP.").as_bytes());
+        Error::general(text)
+    }
+
     /// The text as it is sent after the `-`.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0

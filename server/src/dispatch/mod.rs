@@ -17,6 +17,7 @@ use std::{
     time::Instant,
 };
 
+use protocol::resp::reply::Version;
 use storage::db::{Db, Touch};
 
 use self::{
@@ -182,6 +183,9 @@ fn admit(
     if !session.flags.authenticated && !command.has(Flag::NoAuth) {
         return Err(Error::NO_AUTH);
     }
+    if session.flags.subscribed && session.version == Version::Resp2 {
+        subscribers_may(registered)?;
+    }
     if session.server.pause.is_on()
         && let Some(until) = paused(session, db, command)
     {
@@ -195,6 +199,29 @@ fn admit(
         return Ok(Gate::Wait(server::now().millis() + DISK_WAIT_MS));
     }
     Ok(Gate::Open)
+}
+
+/// In RESP2 a subscriber could not tell replies from messages, so few commands are allowed.
+#[cold]
+fn subscribers_may(registered: &Registered) -> Result {
+    const ALLOWED: [&str; 9] = [
+        "PING",
+        "SUBSCRIBE",
+        "SSUBSCRIBE",
+        "UNSUBSCRIBE",
+        "SUNSUBSCRIBE",
+        "PSUBSCRIBE",
+        "PUNSUBSCRIBE",
+        "QUIT",
+        "RESET",
+    ];
+    if ALLOWED.contains(&registered.command.name) {
+        return Ok(());
+    }
+    Err(Error::general(format!(
+        "Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context",
+        registered.full_name
+    )))
 }
 
 /// Until when CLIENT PAUSE holds a command back.

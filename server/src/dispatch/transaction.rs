@@ -199,6 +199,7 @@ fn run_all(
     reply: &mut Reply,
     settled_later: &mut Vec<Changes>,
 ) {
+    session.flags.in_exec = true;
     reply.array(transaction.queued.len());
     let mut parts = Parts::default();
     for queued in &transaction.queued {
@@ -229,6 +230,7 @@ fn run_all(
         parts.cut(reply);
     }
     parts.join(reply);
+    session.flags.in_exec = false;
 }
 
 /// Replies of which some are written in slices after the locks are released, put back in order.

@@ -19,6 +19,7 @@ use storage::{db::Db, keyspace::Key};
 
 use crate::{
     config::Settings,
+    dispatch::command::Later,
     net::connection::{Protocol, Then, Turn},
     runtime::Worker,
     server::{self, ShutdownRequest},
@@ -174,6 +175,13 @@ impl Protocol for Memcache {
     fn session(&self) -> &Session {
         &self.session
     }
+
+    fn session_mut(&mut self) -> &mut Session {
+        &mut self.session
+    }
+
+    /// Nobody writes RESP replies to a memcached connection.
+    fn go_on(&mut self, _later: Box<dyn Later>) {}
 
     fn process(&mut self, worker: &mut Worker, input: &[u8]) -> Turn {
         let server = self.session.server.clone();

@@ -17,6 +17,7 @@ use tokio::time::Sleep;
 
 use super::stream::Stream;
 use crate::{
+    dispatch::command::Later,
     runtime::{READ_BUFFER, WORKER, Worker},
     server,
     session::Session,
@@ -33,11 +34,16 @@ const MAX_GROWTH: usize = 1 << 20;
 pub trait Protocol: Send + Unpin + 'static {
     fn session(&self) -> &Session;
 
+    fn session_mut(&mut self) -> &mut Session;
+
     /// Runs the complete requests at the start of `input` and writes their replies to the worker's output.
     fn process(&mut self, worker: &mut Worker, input: &[u8]) -> Turn;
 
     /// Writes more of a reply that is written in slices. True when it is complete.
     fn write_later(&mut self, worker: &mut Worker) -> bool;
+
+    /// The rest of a reply that came by mail, to be written by `write_later`.
+    fn go_on(&mut self, later: Box<dyn Later>);
 }
 
 /// What one call of [`Protocol::process`] came to.
@@ -97,6 +103,12 @@ impl<P: Protocol> Connection<P> {
     fn turn(&mut self, worker: &mut Worker, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             ready!(self.flush(cx))?;
+            if self.protocol.session().client.mailbox.is_filled()
+                && !matches!(self.then, Then::Later | Then::Close)
+            {
+                self.deliver(worker, cx)?;
+                return Poll::Ready(Ok(()));
+            }
             match self.then {
                 Then::Close => return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())),
                 Then::Later => {
@@ -124,6 +136,18 @@ impl<P: Protocol> Connection<P> {
                 }
             }
         }
+    }
+
+    /// Writes what others left for the connection.
+    fn deliver(&mut self, worker: &mut Worker, cx: &mut Context<'_>) -> io::Result<()> {
+        let client = &self.protocol.session().client;
+        let later = client.collect_mail(&mut worker.reply.writer);
+        client.note_output(worker.reply.writer.len());
+        if let Some(later) = later {
+            self.protocol.go_on(later);
+            self.then = Then::Later;
+        }
+        self.send(worker, cx)
     }
 
     /// Reads once and runs what is complete.
@@ -226,6 +250,7 @@ impl<P: Protocol> Connection<P> {
                         output: std::mem::take(output),
                         written,
                     }));
+                    client.enforce_output_limit();
                     return Ok(());
                 }
             }

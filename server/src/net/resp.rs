@@ -158,8 +158,13 @@ impl Resp {
             args,
             &mut worker.reply,
         );
+        if next == Next::Go && self.session.client.mailbox.is_filled() {
+            // Messages to oneself follow the reply of the command that sent them.
+            self.later = self.session.client.collect_mail(&mut worker.reply.writer);
+        }
         match next {
             Next::Go if self.session.flags.closing => Some((Then::Close, true)),
+            Next::Go if self.later.is_some() => Some((Then::Later, true)),
             Next::Go if worker.reply.writer.len() > OUTPUT_LIMIT => Some((Then::Read(0), true)),
             Next::Go => None,
             Next::Later => {
@@ -197,6 +202,14 @@ enum Parsed {
 impl Protocol for Resp {
     fn session(&self) -> &Session {
         &self.session
+    }
+
+    fn session_mut(&mut self) -> &mut Session {
+        &mut self.session
+    }
+
+    fn go_on(&mut self, later: Box<dyn Later>) {
+        self.later = Some(later);
     }
 
     fn process(&mut self, worker: &mut Worker, input: &[u8]) -> Turn {

@@ -1,12 +1,14 @@
 //! What the server knows of one connection.
 
+pub mod mailbox;
 pub mod registry;
+pub mod subscriptions;
 
 use std::sync::Arc;
 
 use protocol::resp::reply::Version;
 
-use self::registry::Client;
+use self::{registry::Client, subscriptions::Subscriptions};
 use crate::{
     dispatch::transaction::Transaction,
     server::{self, Server},
@@ -21,6 +23,7 @@ pub struct Session {
     pub version: Version,
     pub flags: Flags,
     pub transaction: Option<Box<Transaction>>,
+    pub subscriptions: Option<Box<Subscriptions>>,
 }
 
 /// States that commands and replies depend on.
@@ -38,6 +41,10 @@ pub struct Flags {
     pub no_touch: bool,
     /// Commands are queued for EXEC.
     pub in_transaction: bool,
+    /// EXEC runs: what is written is part of its reply.
+    pub in_exec: bool,
+    /// There are subscriptions, so RESP2 has room for little else.
+    pub subscribed: bool,
 }
 
 impl Session {
@@ -53,6 +60,7 @@ impl Session {
                 ..Flags::default()
             },
             transaction: None,
+            subscriptions: None,
         }
     }
 
@@ -67,6 +75,7 @@ impl Session {
     /// Back to how a connection begins, as RESET does.
     pub fn reset(&mut self) {
         self.leave_transaction();
+        self.unsubscribe_all();
         self.database = 0;
         self.client.set_database(0);
         self.version = Version::Resp2;
@@ -82,6 +91,7 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         self.leave_transaction();
+        self.unsubscribe_all();
         self.server.clients.remove(self.client.id);
     }
 }

@@ -13,6 +13,8 @@ use std::{
 use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
 
+use super::mailbox::{Mailbox, OutputGuard, Post};
+
 /// One end of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
@@ -70,6 +72,16 @@ pub struct Client {
     pub watched_keys: AtomicUsize,
     pub input_bytes: AtomicUsize,
     pub output_bytes: AtomicUsize,
+    /// Channels, patterns and shard channels it is subscribed to.
+    pub channels: AtomicUsize,
+    pub patterns: AtomicUsize,
+    pub shard_channels: AtomicUsize,
+    /// It is sent the command log.
+    pub is_replica: AtomicBool,
+    /// What others have for it.
+    pub mailbox: Mailbox,
+    pub(super) post: Arc<Post>,
+    pub(super) guard: Arc<OutputGuard>,
     killed: AtomicBool,
     details: Mutex<Option<Box<Details>>>,
     waker: Mutex<Option<Waker>>,
@@ -86,6 +98,8 @@ impl Client {
         local_address: Address,
         descriptor: i32,
         now_ms: i64,
+        post: Arc<Post>,
+        guard: Arc<OutputGuard>,
     ) -> Client {
         Client {
             id,
@@ -109,6 +123,13 @@ impl Client {
             watched_keys: AtomicUsize::new(0),
             input_bytes: AtomicUsize::new(0),
             output_bytes: AtomicUsize::new(0),
+            channels: AtomicUsize::new(0),
+            patterns: AtomicUsize::new(0),
+            shard_channels: AtomicUsize::new(0),
+            is_replica: AtomicBool::new(false),
+            mailbox: Mailbox::default(),
+            post,
+            guard,
             killed: AtomicBool::new(false),
             details: Mutex::new(None),
             waker: Mutex::new(None),
@@ -118,7 +139,16 @@ impl Client {
     /// The server as its own client: in no registry, on no socket.
     pub(crate) fn internal(now_ms: i64) -> Client {
         let nowhere = Address::Unix("".into());
-        Client::new(0, Wire::Resp, nowhere.clone(), nowhere, -1, now_ms)
+        Client::new(
+            0,
+            Wire::Resp,
+            nowhere.clone(),
+            nowhere,
+            -1,
+            now_ms,
+            Arc::default(),
+            Arc::default(),
+        )
     }
 
     /// Notes a turn: so many bytes read and commands run, the last of them this.
@@ -138,6 +168,19 @@ impl Client {
         if let Some(command) = last_command {
             self.last_command.store(command as u32, Ordering::Relaxed);
         }
+    }
+
+    /// Counts bytes written outside of a turn.
+    pub fn note_output(&self, bytes: usize) {
+        add(&self.bytes_out, bytes as u64);
+    }
+
+    /// Channels of all kinds and patterns it is subscribed to.
+    pub fn subscriptions(&self) -> usize {
+        [&self.channels, &self.patterns, &self.shard_channels]
+            .into_iter()
+            .map(|count| count.load(Ordering::Relaxed))
+            .sum()
     }
 
     /// The running command, so that CLIENT LIST can show it.
@@ -236,6 +279,7 @@ fn add(counter: &AtomicU64, by: u64) {
 pub struct Registry {
     clients: RwLock<HashMap<u64, Arc<Client>>>,
     last_id: AtomicU64,
+    pub guard: Arc<OutputGuard>,
 }
 
 impl Registry {
@@ -248,6 +292,7 @@ impl Registry {
         local_address: Address,
         descriptor: i32,
         now_ms: i64,
+        post: Arc<Post>,
     ) -> Option<Arc<Client>> {
         let mut clients = self.clients.write();
         if clients.len() >= limit {
@@ -261,6 +306,8 @@ impl Registry {
             local_address,
             descriptor,
             now_ms,
+            post,
+            self.guard.clone(),
         ));
         clients.insert(id, client.clone());
         Some(client)

@@ -125,7 +125,7 @@ impl Test {
         let now = now().millis();
         match self {
             Test::Ids(ids) => ids.contains(&client.id),
-            Test::Kind(kind) => *kind == Kind::Normal,
+            Test::Kind(kind) => *kind == kind_of(client),
             Test::User(name) => user(&client.details().user).as_bytes() == name,
             Test::Address(address) => client.address.to_string().as_bytes() == address,
             Test::LocalAddress(address) => client.local_address.to_string().as_bytes() == address,
@@ -152,6 +152,16 @@ impl Test {
             Test::AgeSeconds(least) => (now - client.connected_at_ms) / 1000 >= *least,
             Test::IdleSeconds(least) => (now - client.last_active_ms()) / 1000 >= *least,
         }
+    }
+}
+
+fn kind_of(client: &Client) -> Kind {
+    if client.is_replica.load(std::sync::atomic::Ordering::Relaxed) {
+        Kind::Replica
+    } else if client.subscriptions() > 0 {
+        Kind::PubSub
+    } else {
+        Kind::Normal
     }
 }
 

@@ -307,13 +307,13 @@ fn describe(client: &Client) -> String {
         .and_then(|id| table::table().by_id(id))
         .map_or("NULL", |registered| registered.full_name.as_str());
     let waiting = client.input_bytes.load(Ordering::Relaxed);
-    let unsent = client.output_bytes.load(Ordering::Relaxed);
+    let unsent = client.output_bytes.load(Ordering::Relaxed) + client.mailbox.len_bytes();
     let mut line = String::with_capacity(400);
     // Writing to a string cannot fail.
     let _ = writeln!(
         line,
-        "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} capa={} db={} sub=0 psub=0 ssub=0 multi={} \
-         watch={} qbuf={waiting} qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem={unsent} tot-mem={} \
+        "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} capa={} db={} sub={} psub={} ssub={} multi={} \
+         watch={} qbuf={waiting} qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll={} omem={unsent} tot-mem={} \
          events={} cmd={command} user={} redir=-1 resp={} lib-name={} lib-ver={} tot-net-in={} tot-net-out={} \
          tot-cmds={}",
         client.id,
@@ -330,8 +330,12 @@ fn describe(client: &Client) -> String {
             ""
         },
         client.database(),
+        client.channels.load(Ordering::Relaxed),
+        client.patterns.load(Ordering::Relaxed),
+        client.shard_channels.load(Ordering::Relaxed),
         client.queued.load(Ordering::Relaxed),
         client.watched_keys.load(Ordering::Relaxed),
+        client.mailbox.len(),
         waiting + unsent + CONNECTION_BYTES,
         if unsent > 0 { "rw" } else { "r" },
         user(&details.user),
@@ -363,7 +367,8 @@ fn user(name: &[u8]) -> String {
 /// The letters that tell what is special of a client, `N` for nothing.
 fn flags(client: &Client) -> String {
     let mut letters = String::new();
-    let flags: [(bool, char); 4] = [
+    let flags: [(bool, char); 5] = [
+        (client.subscriptions() > 0, 'P'),
         (client.in_transaction.load(Ordering::Relaxed), 'x'),
         (matches!(client.address, Address::Unix(_)), 'U'),
         (client.no_evict.load(Ordering::Relaxed), 'e'),

@@ -146,7 +146,9 @@ pub(super) fn clients(facts: &mut Facts<'_, '_>, lines: &mut Lines) {
         "client_recent_max_output_buffer",
         largest(|client| client.output_bytes.load(Ordering::Relaxed)),
     );
-    lines.zeros(&["blocked_clients", "tracking_clients", "pubsub_clients"]);
+    lines.zeros(&["blocked_clients", "tracking_clients"]);
+    let subscribed = clients.iter().filter(|client| client.subscriptions() > 0);
+    lines.add("pubsub_clients", subscribed.count());
     let watching = clients
         .iter()
         .filter(|client| client.watched_keys.load(Ordering::Relaxed) > 0);
@@ -413,10 +415,10 @@ pub(super) fn stats(facts: &mut Facts<'_, '_>, lines: &mut Lines) {
     ]);
     lines.add("keyspace_hits", read(&statistics.hits));
     lines.add("keyspace_misses", read(&statistics.misses));
+    lines.add("pubsub_channels", server.pubsub.channels.len());
+    lines.add("pubsub_patterns", server.pubsub.patterns.len());
+    lines.add("pubsubshard_channels", server.pubsub.shard_channels.len());
     lines.zeros(&[
-        "pubsub_channels",
-        "pubsub_patterns",
-        "pubsubshard_channels",
         "latest_fork_usec",
         "total_forks",
         "migrate_cached_sockets",
@@ -449,10 +451,12 @@ pub(super) fn stats(facts: &mut Facts<'_, '_>, lines: &mut Lines) {
         "io_threaded_total_prefetch_batches",
         "io_threaded_total_prefetch_entries",
         "client_query_buffer_limit_disconnections",
-        "client_output_buffer_limit_disconnections",
-        "reply_buffer_shrinks",
-        "reply_buffer_expands",
     ]);
+    lines.add(
+        "client_output_buffer_limit_disconnections",
+        read(&server.clients.guard.disconnections),
+    );
+    lines.zeros(&["reply_buffer_shrinks", "reply_buffer_expands"]);
     lines.add("eventloop_cycles", reads);
     let (user, system) = process::cpu_seconds();
     lines.add("eventloop_duration_sum", ((user + system) * 1e6) as u64);
