@@ -13,7 +13,7 @@ use server::{
     config::{self, Answer, Config, Invocation, Settings},
     log, maintenance,
     net::listener::{self, Listening},
-    persistence::aof,
+    persistence::{aof, recovery, snapshot},
     runtime,
     server::{Server, ShutdownRequest},
     session::registry::Wire,
@@ -155,9 +155,10 @@ fn bind(settings: &Settings) -> Result<Vec<Listening>, String> {
 fn recover(server: &Arc<Server>) -> Result<(), String> {
     if server.config.settings().appendonly {
         aof::load(server)?;
-        aof::start(server).map_err(|error| format!("Can't open the append-only file: {error}"))?;
+        aof::start(server).map_err(|error| format!("Can't open the append-only file: {error}"))
+    } else {
+        recovery::load_snapshot(server)
     }
-    Ok(())
 }
 
 fn run(server: &Arc<Server>, listeners: Vec<Listening>) -> io::Result<()> {
@@ -176,13 +177,37 @@ fn run(server: &Arc<Server>, listeners: Vec<Listening>) -> io::Result<()> {
         .build()?;
     let request = runtime.block_on(async {
         tokio::spawn(maintenance::run(server.clone()));
-        wait_for_end(server).await
+        loop {
+            let request = wait_for_end(server).await?;
+            if save_before_end(server, request) {
+                return Ok::<_, io::Error>(request);
+            }
+        }
     })?;
     log::notice(match request {
         ShutdownRequest { now: true, .. } => "User requested immediate shutdown...",
         _ => "User requested shutdown...",
     });
     Ok(())
+}
+
+/// Saves the data if the request or the save points ask for it. False if that failed and the server must go on.
+fn save_before_end(server: &Server, request: ShutdownRequest) -> bool {
+    let has_points = !server.config.settings().save.is_empty();
+    if !request.save.unwrap_or(has_points) {
+        return true;
+    }
+    log::notice("Saving the final RDB snapshot before exiting.");
+    if snapshot::save_finally(server).is_ok() {
+        return true;
+    }
+    if request.force {
+        log::warning("Error trying to save the DB. Exit anyway.");
+        return true;
+    }
+    log::warning("Error trying to save the DB, can't exit.");
+    server.shutdown.fail();
+    false
 }
 
 /// Waits for SIGTERM, SIGINT or SHUTDOWN.

@@ -12,7 +12,7 @@ use storage::{db::Db, keyspace::Key, shard::Shard, time::Timestamp};
 use crate::{
     commands::keys,
     metrics::Instantaneous,
-    persistence::aof,
+    persistence::{aof, snapshot},
     server::{self, Server},
 };
 
@@ -43,6 +43,7 @@ pub async fn run(server: Arc<Server>) {
             for client in server.clients.all() {
                 client.enforce_output_limit();
             }
+            snapshot::save_when_due(&server);
         }
     }
 }

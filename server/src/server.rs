@@ -10,7 +10,7 @@ use std::{
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use storage::{
     changes::Changes,
     keyspace::{Garbage, Keyspace},
@@ -22,7 +22,10 @@ use crate::{
     config::{Config, RdbVersionCheck},
     log,
     metrics::{Metrics, command_log::CommandLog},
-    persistence::aof::{Aof, Stream},
+    persistence::{
+        aof::{Aof, Stream},
+        snapshot::Snapshots,
+    },
     pubsub::PubSub,
     session::registry::Registry,
 };
@@ -40,6 +43,7 @@ pub struct Server {
     pub command_log: CommandLog,
     pub aof: Arc<Aof>,
     pub pubsub: PubSub,
+    pub snapshots: Snapshots,
     pub pause: Pause,
     pub shutdown: Shutdown,
     /// Whether maintenance deletes expired keys; DEBUG SET-ACTIVE-EXPIRE turns it off.
@@ -66,6 +70,8 @@ pub struct Pause {
 pub struct Shutdown {
     requested: Mutex<Option<ShutdownRequest>>,
     notify: Notify,
+    /// A request could not be met: who made it goes on.
+    failed: Condvar,
 }
 
 /// How to end.
@@ -93,6 +99,7 @@ impl Server {
             command_log: CommandLog::default(),
             aof: Arc::default(),
             pubsub: PubSub::default(),
+            snapshots: Snapshots::default(),
             pause: Pause::default(),
             shutdown: Shutdown::default(),
             active_expire: AtomicBool::new(true),
@@ -205,9 +212,25 @@ impl Shutdown {
         self.notify.notify_one();
     }
 
+    /// Waits until a request has failed. One that succeeds ends the program, and the wait with it.
+    pub fn wait_for_failure(&self) {
+        let mut requested = self.requested.lock();
+        while requested.is_some() {
+            self.failed.wait(&mut requested);
+        }
+    }
+
+    /// The request cannot be met.
+    pub fn fail(&self) {
+        self.requested.lock().take();
+        self.failed.notify_all();
+    }
+
     /// Takes a request back; false if there was none.
     pub fn abort(&self) -> bool {
-        self.requested.lock().take().is_some()
+        let taken = self.requested.lock().take().is_some();
+        self.failed.notify_all();
+        taken
     }
 
     /// Waits for a request.

@@ -13,6 +13,7 @@ pub mod info;
 pub mod keys;
 pub mod list;
 pub mod observation;
+pub mod persistence;
 pub mod pubsub;
 pub mod server;
 pub mod set;
@@ -35,6 +36,7 @@ pub const FAMILIES: &[&[&Command]] = &[
     list::COMMANDS,
     observation::COMMANDS,
     pubsub::COMMANDS,
+    persistence::COMMANDS,
     server::COMMANDS,
     set::COMMANDS,
     string::COMMANDS,

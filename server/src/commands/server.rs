@@ -182,7 +182,13 @@ fn shutdown(session: &mut Session, args: &Args<'_>, reply: &mut Reply) -> Result
         return Ok(());
     }
     // The end of the connection is the answer.
-    session.server.shutdown.request(request);
+    let server = &session.server;
+    server.shutdown.request(request);
+    let has_points = !server.config.settings().save.is_empty();
+    if request.save.unwrap_or(has_points) && !request.force {
+        server.shutdown.wait_for_failure();
+        return Err(Error::general("Errors trying to SHUTDOWN. Check logs."));
+    }
     Ok(())
 }
 

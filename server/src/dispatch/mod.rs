@@ -191,6 +191,9 @@ fn admit(
     {
         return Ok(Gate::Wait(until));
     }
+    if !session.server.snapshots.last_ok() && refused_unsaved(session, command) {
+        return Err(Error::MISCONF);
+    }
     if session.flags.in_transaction {
         return commands_in_transaction(session, registered, args, reply);
     }
@@ -222,6 +225,15 @@ fn subscribers_may(registered: &Registered) -> Result {
         "Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context",
         registered.full_name
     )))
+}
+
+/// Whether a command may not run since the last snapshot failed: it would change what may get lost. PING tells health
+/// checks so.
+#[cold]
+fn refused_unsaved(session: &Session, command: &Command) -> bool {
+    let settings = session.server.config.settings();
+    let refuses = settings.stop_writes_on_bgsave_error && !settings.save.is_empty();
+    refuses && (command.is_write() || command.name == "PING")
 }
 
 /// Until when CLIENT PAUSE holds a command back.

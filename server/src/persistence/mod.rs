@@ -1,3 +1,5 @@
 //! Data on disk.
 
 pub mod aof;
+pub mod recovery;
+pub mod snapshot;

@@ -38,6 +38,44 @@ impl Crc64 {
     }
 }
 
+/// What a checksum becomes when `bits` change in bytes of which the last is followed by `len` others: the checksum is
+/// linear, so that the difference is the change's own checksum, moved along.
+pub fn patched(checksum: u64, bits: &[u8], len: u64) -> u64 {
+    checksum ^ multiply(crc64(bits), power_of_256(len))
+}
+
+/// `x` to the power of 8 `exponent`, modulo the polynomial, by squaring. The highest bit is that of `x` to the 0.
+fn power_of_256(exponent: u64) -> u64 {
+    let mut result = 1 << 63;
+    let mut square = 1 << (63 - 8);
+    let mut rest = exponent;
+    while rest > 0 {
+        if rest & 1 == 1 {
+            result = multiply(result, square);
+        }
+        square = multiply(square, square);
+        rest >>= 1;
+    }
+    result
+}
+
+/// The product modulo the polynomial.
+fn multiply(one: u64, other: u64) -> u64 {
+    let mut product = 0;
+    let mut shifted = other;
+    for bit in (0..64).rev() {
+        if one >> bit & 1 == 1 {
+            product ^= shifted;
+        }
+        shifted = if shifted & 1 == 1 {
+            shifted >> 1 ^ POLYNOMIAL
+        } else {
+            shifted >> 1
+        };
+    }
+    product
+}
+
 /// The checksum of these bytes.
 pub fn crc64(bytes: &[u8]) -> u64 {
     let mut sum = Crc64::new();
@@ -92,6 +130,14 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_patched_checksum_is_that_of_the_patched_bytes(before: [u8; 9], after: [u8; 9], rest: Vec<u8>) {
+            let bits: Vec<u8> = before.iter().zip(&after).map(|(one, other)| one ^ other).collect();
+            let old = crc64(&[&before[..], &rest].concat());
+            let new = crc64(&[&after[..], &rest].concat());
+            prop_assert_eq!(patched(old, &bits, rest.len() as u64), new);
+        }
+
         #[test]
         fn eight_bytes_at_a_time_equals_one_at_a_time(bytes: Vec<u8>, cut: usize) {
             let slow = bytes.iter().fold(0, |sum, &byte| step(sum, byte));

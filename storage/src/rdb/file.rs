@@ -16,7 +16,7 @@
 use std::io::{self, Read, Write};
 
 use super::{
-    Dialect, Error, Limits, VersionCheck, decode::read_value, encode, kind, reader::Reader,
+    Dialect, Error, Limits, VersionCheck, crc64, decode::read_value, encode, kind, reader::Reader,
     writer::Writer,
 };
 use crate::{
@@ -279,6 +279,7 @@ pub struct EntryToWrite<'a> {
 pub struct FileWriter<W> {
     writer: Writer<W>,
     dialect: FileDialect,
+    head: &'static [u8; HEAD_LEN],
 }
 
 /// Which servers a file is for.
@@ -290,12 +291,18 @@ pub enum FileDialect {
     Valkey,
     /// Redis 7.4 and later.
     Redis,
+    /// As [`Common`](Self::Common) until a field with a deadline comes, from then on as [`Valkey`](Self::Valkey): the
+    /// head is then to be replaced by [`FileWriter::head`], which the checksum is of. For files, not for streams.
+    Oldest,
 }
 
+/// Bytes of a file's head.
+pub const HEAD_LEN: usize = 9;
+
 impl FileDialect {
-    fn head(self) -> &'static [u8; 9] {
+    fn head(self) -> &'static [u8; HEAD_LEN] {
         match self {
-            FileDialect::Common => b"REDIS0011",
+            FileDialect::Common | FileDialect::Oldest => b"REDIS0011",
             FileDialect::Valkey => b"VALKEY080",
             FileDialect::Redis => b"REDIS0012",
         }
@@ -318,7 +325,11 @@ impl<W: Write> FileWriter<W> {
     pub fn new(sink: W, dialect: FileDialect, compress: bool) -> io::Result<Self> {
         let mut writer = Writer::new(sink, compress);
         writer.bytes(dialect.head())?;
-        Ok(Self { writer, dialect })
+        Ok(Self {
+            writer,
+            dialect,
+            head: dialect.head(),
+        })
     }
 
     /// # Errors
@@ -348,6 +359,20 @@ impl<W: Write> FileWriter<W> {
         self.writer.length(deadlines)
     }
 
+    /// The database of the entries from here on.
+    ///
+    /// # Errors
+    /// The sink's.
+    pub fn select(&mut self, number: u64) -> io::Result<()> {
+        self.writer.bytes(&[DATABASE])?;
+        self.writer.length(number)
+    }
+
+    /// The head that the file must have, which for [`FileDialect::Oldest`] may be another than was written.
+    pub fn head(&self) -> &'static [u8; HEAD_LEN] {
+        self.head
+    }
+
     /// # Errors
     /// The sink's.
     pub fn entry(&mut self, entry: EntryToWrite<'_>) -> io::Result<()> {
@@ -367,6 +392,9 @@ impl<W: Write> FileWriter<W> {
             writer.bytes(&[FREQUENCY, frequency])?;
         }
         let kind = self.dialect.kind_of(entry.value);
+        if self.dialect == FileDialect::Oldest && kind == kind::HASH_DEADLINES {
+            self.head = FileDialect::Valkey.head();
+        }
         writer.bytes(&[kind])?;
         writer.string(entry.key)?;
         encode::write_value(entry.value, kind, writer)
@@ -384,11 +412,23 @@ impl<W: Write> FileWriter<W> {
     pub fn finish(mut self, checksum: ChecksumCheck) -> io::Result<W> {
         self.writer.bytes(&[END])?;
         let sum = match checksum {
-            ChecksumCheck::On => self.writer.checksum(),
+            ChecksumCheck::On => self.checksum(),
             ChecksumCheck::Off => 0,
         };
         self.writer.bytes(&sum.to_le_bytes())?;
         self.writer.into_sink()
+    }
+
+    /// The checksum of what was written, under the final head.
+    fn checksum(&self) -> u64 {
+        let written = self.dialect.head();
+        let bits: Vec<u8> = written
+            .iter()
+            .zip(self.head)
+            .map(|(one, other)| one ^ other)
+            .collect();
+        let len = self.writer.position() - HEAD_LEN as u64;
+        crc64::patched(self.writer.checksum(), &bits, len)
     }
 }
 

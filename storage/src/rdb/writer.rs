@@ -18,6 +18,8 @@ pub struct Writer<W> {
     buffer: Vec<u8>,
     checksum: Crc64,
     compress: bool,
+    /// Bytes passed on.
+    passed: u64,
 }
 
 impl<W: io::Write> Writer<W> {
@@ -28,6 +30,7 @@ impl<W: io::Write> Writer<W> {
             buffer: Vec::new(),
             checksum: Crc64::new(),
             compress,
+            passed: 0,
         }
     }
 
@@ -47,6 +50,11 @@ impl<W: io::Write> Writer<W> {
     pub fn into_sink(mut self) -> io::Result<W> {
         self.flush()?;
         Ok(self.sink)
+    }
+
+    /// Bytes written so far.
+    pub fn position(&self) -> u64 {
+        self.passed + self.buffer.len() as u64
     }
 
     pub fn sink(&mut self) -> &mut W {
@@ -140,6 +148,7 @@ impl<W: io::Write> Writer<W> {
     fn pass_on(&mut self) -> io::Result<()> {
         self.checksum.update(&self.buffer);
         self.sink.write_all(&self.buffer)?;
+        self.passed += self.buffer.len() as u64;
         self.buffer.clear();
         // A huge string may have made it huge.
         self.buffer.shrink_to(2 * BUFFER_LEN);

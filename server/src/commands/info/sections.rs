@@ -298,22 +298,43 @@ pub(super) fn persistence(facts: &mut Facts<'_, '_>, lines: &mut Lines) {
         "current_cow_size_age",
     ]);
     lines.add("current_fork_perc", "0.00");
-    lines.zeros(&["current_save_keys_processed", "current_save_keys_total"]);
+    let snapshots = &server.snapshots;
+    let saving = snapshots.in_background.load(Ordering::Relaxed);
+    let while_saving = |counter: &std::sync::atomic::AtomicU64| match saving {
+        true => counter.load(Ordering::Relaxed),
+        false => 0,
+    };
+    lines.add(
+        "current_save_keys_processed",
+        while_saving(&snapshots.keys_written),
+    );
+    lines.add(
+        "current_save_keys_total",
+        while_saving(&snapshots.keys_total),
+    );
     lines.add(
         "rdb_changes_since_last_save",
         server.keyspace.statistics.dirty.load(Ordering::Relaxed),
     );
-    lines.add("rdb_bgsave_in_progress", 0);
-    lines.add("rdb_last_save_time", server.started_at.seconds());
-    lines.add("rdb_last_bgsave_status", "ok");
-    lines.add("rdb_last_bgsave_time_sec", -1);
-    lines.add("rdb_current_bgsave_time_sec", -1);
-    lines.zeros(&[
-        "rdb_saves",
-        "rdb_last_cow_size",
-        "rdb_last_load_keys_expired",
-        "rdb_last_load_keys_loaded",
-    ]);
+    let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+    let time = |time: &std::sync::atomic::AtomicI64| time.load(Ordering::Relaxed);
+    lines.add("rdb_bgsave_in_progress", u8::from(saving));
+    lines.add("rdb_last_save_time", time(&snapshots.last_save));
+    let status = match snapshots.last_ok() {
+        true => "ok",
+        false => "err",
+    };
+    lines.add("rdb_last_bgsave_status", status);
+    lines.add("rdb_last_bgsave_time_sec", time(&snapshots.last_seconds));
+    let current = match saving {
+        true => (now().millis() - time(&snapshots.started_ms)) / 1000,
+        false => -1,
+    };
+    lines.add("rdb_current_bgsave_time_sec", current);
+    lines.add("rdb_saves", read(&snapshots.saves));
+    lines.add("rdb_last_cow_size", 0);
+    lines.add("rdb_last_load_keys_expired", read(&snapshots.keys_expired));
+    lines.add("rdb_last_load_keys_loaded", read(&snapshots.keys_loaded));
     append_only_file(server, lines);
     lines.zeros(&[
         "aof_last_cow_size",

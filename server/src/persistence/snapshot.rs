@@ -1,0 +1,483 @@
+//! Snapshot files: SAVE, BGSAVE, the save points, the last save before the end.
+//!
+//! The data is that of one instant, the cut of a [`storage::snapshot`]; clients go on meanwhile. A file is written beside
+//! the old one, forced to disk and then renamed, so that at any moment there is a whole one.
+
+use std::{
+    cell::Cell,
+    fs::{self, File},
+    io::{self, Seek, Write},
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
+        mpsc,
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use storage::{
+    db::{Db, access_clock},
+    entry::EntryRef,
+    rdb::file::{ChecksumCheck, EntryToWrite, FileDialect, FileWriter},
+    snapshot::{Ready, Size},
+};
+
+use crate::{
+    config::{self, Settings},
+    log,
+    server::{self, Server},
+};
+
+/// Bytes after which a file is forced to disk while it is written, so that the last fsync is short.
+const SYNC_STEP: u64 = 4 << 20;
+/// How often somebody looks whether another snapshot has ended.
+const PATIENCE: Duration = Duration::from_millis(5);
+/// Seconds until the save points try again after a failure.
+const RETRY_SECONDS: i64 = 5;
+
+/// What INFO tells, and what those who save agree on.
+pub struct Snapshots {
+    /// A file is being written.
+    saving: AtomicBool,
+    /// In the background.
+    pub in_background: AtomicBool,
+    scheduled: AtomicBool,
+    cancelled: AtomicBool,
+    pub started_ms: AtomicI64,
+    /// Seconds since the epoch.
+    pub last_save: AtomicI64,
+    last_try: AtomicI64,
+    last_ok: AtomicBool,
+    /// How long the last one took; -1 before the first.
+    pub last_seconds: AtomicI64,
+    pub saves: AtomicU64,
+    pub keys_total: AtomicU64,
+    pub keys_written: AtomicU64,
+    pub keys_loaded: AtomicU64,
+    pub keys_expired: AtomicU64,
+}
+
+impl Default for Snapshots {
+    fn default() -> Snapshots {
+        Snapshots {
+            saving: AtomicBool::new(false),
+            in_background: AtomicBool::new(false),
+            scheduled: AtomicBool::new(false),
+            cancelled: AtomicBool::new(false),
+            started_ms: AtomicI64::new(0),
+            last_save: AtomicI64::new(server::now().seconds()),
+            last_try: AtomicI64::new(0),
+            last_ok: AtomicBool::new(true),
+            last_seconds: AtomicI64::new(-1),
+            saves: AtomicU64::new(0),
+            keys_total: AtomicU64::new(0),
+            keys_written: AtomicU64::new(0),
+            keys_loaded: AtomicU64::new(0),
+            keys_expired: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Snapshots {
+    /// Whether the last snapshot succeeded.
+    #[inline]
+    pub fn last_ok(&self) -> bool {
+        self.last_ok.load(Ordering::Relaxed)
+    }
+
+    pub fn schedule(&self) {
+        self.scheduled.store(true, Ordering::Relaxed);
+    }
+
+    /// Gives up the snapshot that runs in the background. False if none does.
+    pub fn cancel(&self) -> bool {
+        let runs = self.in_background.load(Ordering::Acquire);
+        if runs {
+            self.cancelled.store(true, Ordering::Relaxed);
+        }
+        runs
+    }
+
+    /// Takes back what was scheduled. False if nothing was.
+    pub fn unschedule(&self) -> bool {
+        self.scheduled.swap(false, Ordering::Relaxed)
+    }
+
+    /// The right to write the file; there is one at a time.
+    fn begin(&self) -> bool {
+        if self.saving.swap(true, Ordering::AcqRel) {
+            return false;
+        }
+        self.cancelled.store(false, Ordering::Relaxed);
+        self.scheduled.store(false, Ordering::Relaxed);
+        let now = server::now();
+        self.started_ms.store(now.millis(), Ordering::Relaxed);
+        self.last_try.store(now.seconds(), Ordering::Relaxed);
+        self.keys_written.store(0, Ordering::Relaxed);
+        true
+    }
+
+    fn end(&self) {
+        self.saving.store(false, Ordering::Release);
+    }
+}
+
+/// What a file is for, which it says in a note.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    Snapshot,
+    /// The base of an append-only file.
+    LogBase,
+}
+
+/// Writes all data as of one instant to `path` and forces it to disk. `at_cut` runs at that instant, with every shard
+/// locked; `progress` runs after each entry and may end it all.
+///
+/// Waits for another snapshot that runs.
+///
+/// # Errors
+/// The disk's, and `progress`'s.
+pub fn write(
+    server: &Server,
+    path: &Path,
+    purpose: Purpose,
+    at_cut: impl FnOnce(),
+    mut progress: impl FnMut() -> io::Result<()>,
+) -> io::Result<()> {
+    let output = File::create(path)?;
+    let ready = loop {
+        match Ready::new(&server.keyspace) {
+            Some(ready) => break ready,
+            None => thread::sleep(PATIENCE),
+        }
+    };
+    let snapshot = ready.cut(at_cut);
+    let mut file = DataFile::begin(server, output, purpose, snapshot.sizes())?;
+    snapshot.walk(|database, entry| {
+        file.entry(database, entry)?;
+        progress()
+    })?;
+    file.finish()
+}
+
+/// Writes all data while every shard is locked, so that nothing changes after it.
+fn write_locked(server: &Server, db: &Db<'_>, path: &Path) -> io::Result<()> {
+    let output = File::create(path)?;
+    let sizes = vec![Size::default(); server.keyspace.databases()];
+    let mut file = DataFile::begin(server, output, Purpose::Snapshot, &sizes)?;
+    db.each_entry(|database, entry| file.entry(database, entry))?;
+    file.finish()
+}
+
+/// A file on its way to the disk.
+struct DataFile {
+    writer: FileWriter<Syncing>,
+    database: Option<usize>,
+    /// The time now, in the unit of eviction bits, if they say when an entry was used.
+    clock: Option<u16>,
+    checksum: ChecksumCheck,
+}
+
+impl DataFile {
+    fn begin(
+        server: &Server,
+        output: File,
+        purpose: Purpose,
+        sizes: &[Size],
+    ) -> io::Result<DataFile> {
+        let settings = server.config.settings();
+        let sink = Syncing {
+            file: output,
+            in_steps: settings.rdb_save_incremental_fsync,
+            unsynced: 0,
+        };
+        let mut writer = FileWriter::new(sink, FileDialect::Oldest, settings.rdbcompression)?;
+        let now = server::now();
+        let base = u8::from(purpose == Purpose::LogBase).to_string();
+        let bits = usize::BITS.to_string();
+        let notes: [(&str, &str); 5] = [
+            ("valkey-ver", config::VALKEY_VERSION),
+            ("redis-bits", &bits),
+            ("ctime", &now.seconds().to_string()),
+            ("used-mem", &storage::alloc::allocated_bytes().to_string()),
+            ("aof-base", &base),
+        ];
+        for (key, value) in notes {
+            writer.note(key.as_bytes(), value.as_bytes())?;
+        }
+        if purpose == Purpose::Snapshot {
+            let total: usize = sizes.iter().map(|size| size.entries).sum();
+            let counter = &server.snapshots.keys_total;
+            counter.store(total as u64, Ordering::Relaxed);
+        }
+        let mut database = None;
+        for (number, size) in sizes.iter().enumerate() {
+            if size.entries > 0 {
+                let (entries, deadlines) = (size.entries as u64, size.deadlines as u64);
+                writer.database(number as u64, entries, deadlines)?;
+                database = Some(number);
+            }
+        }
+        let is_recency = settings.maxmemory_policy.name().ends_with("-lru");
+        Ok(DataFile {
+            writer,
+            database,
+            clock: is_recency.then(|| access_clock(now)),
+            checksum: if settings.rdbchecksum {
+                ChecksumCheck::On
+            } else {
+                ChecksumCheck::Off
+            },
+        })
+    }
+
+    fn entry(&mut self, database: usize, entry: EntryRef<'_>) -> io::Result<()> {
+        if self.database != Some(database) {
+            self.database = Some(database);
+            self.writer.select(database as u64)?;
+        }
+        let idle = self.clock.map(|clock| clock.wrapping_sub(entry.access()));
+        self.writer.entry(EntryToWrite {
+            key: entry.key(),
+            value: entry.value(),
+            deadline: entry.deadline(),
+            idle_seconds: idle.map(u64::from),
+            frequency: None,
+            item: entry.item(),
+        })
+    }
+
+    fn finish(self) -> io::Result<()> {
+        let head = self.writer.head();
+        let mut file = self.writer.finish(self.checksum)?.file;
+        file.rewind()?;
+        file.write_all(head)?;
+        file.sync_all()
+    }
+}
+
+/// A file that is forced to disk every now and then.
+struct Syncing {
+    file: File,
+    in_steps: bool,
+    unsynced: u64,
+}
+
+impl Write for Syncing {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.unsynced += written as u64;
+        if self.in_steps && self.unsynced >= SYNC_STEP {
+            self.unsynced = 0;
+            self.file.sync_data()?;
+        }
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// Puts a whole file in the place of the one that was there.
+///
+/// # Errors
+/// The file system's.
+pub fn publish(beside: &Path, path: &Path) -> io::Result<()> {
+    fs::rename(beside, path)?;
+    let directory = path.parent().unwrap_or(Path::new("."));
+    File::open(directory)?.sync_all()
+}
+
+/// The snapshot file, and where it is written first.
+fn paths(settings: &Settings) -> (PathBuf, PathBuf) {
+    let beside = format!("temp-{}.rdb", std::process::id());
+    (
+        settings.dir.join(&settings.dbfilename),
+        settings.dir.join(beside),
+    )
+}
+
+/// Writes the snapshot file by `work`, which is given the place beside it, and settles the outcome.
+fn save_by(server: &Server, work: impl FnOnce(&Path) -> io::Result<u64>) -> io::Result<()> {
+    let started = Instant::now();
+    let (path, beside) = paths(&server.config.settings());
+    let result = work(&beside).and_then(|changes| publish(&beside, &path).map(|()| changes));
+    let snapshots = &server.snapshots;
+    match result {
+        Ok(changes) => {
+            let dirty = &server.keyspace.statistics.dirty;
+            // Changes since the cut are not saved.
+            let _ = dirty.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |dirty| {
+                Some(dirty.saturating_sub(changes))
+            });
+            let seconds = started.elapsed().as_secs() as i64;
+            snapshots.last_seconds.store(seconds, Ordering::Relaxed);
+            let now = server::now().seconds();
+            snapshots.last_save.store(now, Ordering::Relaxed);
+            snapshots.last_ok.store(true, Ordering::Relaxed);
+            snapshots.saves.fetch_add(1, Ordering::Relaxed);
+            log::notice("DB saved on disk");
+            Ok(())
+        }
+        Err(error) => {
+            // Half a file harms nobody; the next try overwrites it.
+            let _ = fs::remove_file(&beside);
+            if !snapshots.cancelled.load(Ordering::Relaxed) {
+                snapshots.last_ok.store(false, Ordering::Relaxed);
+                log::warning(format!(
+                    "Error saving DB to disk (in server root dir {}): {error}",
+                    path.parent().unwrap_or(Path::new(".")).display()
+                ));
+            }
+            Err(error)
+        }
+    }
+}
+
+/// Writes the snapshot while clients go on. `at_cut` runs once the data is fixed.
+fn save_while_serving(server: &Server, at_cut: impl FnOnce()) -> io::Result<()> {
+    save_by(server, |beside| {
+        let changes = Cell::new(0);
+        let statistics = &server.keyspace.statistics;
+        let snapshots = &server.snapshots;
+        let at_cut = || {
+            changes.set(statistics.dirty.load(Ordering::Relaxed));
+            at_cut();
+        };
+        let progress = || {
+            snapshots.keys_written.fetch_add(1, Ordering::Relaxed);
+            let delay = server.config.settings().rdb_key_save_delay;
+            if let Ok(delay @ 1..) = u64::try_from(delay) {
+                thread::sleep(Duration::from_micros(delay));
+            }
+            if snapshots.cancelled.load(Ordering::Relaxed) {
+                return Err(io::Error::other("cancelled"));
+            }
+            Ok(())
+        };
+        write(server, beside, Purpose::Snapshot, at_cut, progress)?;
+        Ok(changes.get())
+    })
+}
+
+/// Saves and returns when it is done. `None` if a snapshot is being written.
+pub fn save(server: &Server) -> Option<io::Result<()>> {
+    let snapshots = &server.snapshots;
+    if !snapshots.begin() {
+        return None;
+    }
+    let result = save_while_serving(server, || ());
+    snapshots.end();
+    Some(result)
+}
+
+/// Saves on a thread of its own; the data is that of the moment of the call. False if a snapshot is being written.
+pub fn save_in_background(server: &Arc<Server>) -> bool {
+    if !server.snapshots.begin() {
+        return false;
+    }
+    server
+        .snapshots
+        .in_background
+        .store(true, Ordering::Release);
+    let (cut, is_cut) = mpsc::channel();
+    let working = server.clone();
+    let work = move || {
+        let result = save_while_serving(&working, || {
+            // Whoever waits for the cut may be gone.
+            let _ = cut.send(());
+        });
+        let snapshots = &working.snapshots;
+        match result {
+            Ok(()) => log::notice("Background saving terminated with success"),
+            Err(_) if snapshots.cancelled.load(Ordering::Relaxed) => {
+                log::warning("Background saving terminated by user request");
+            }
+            Err(_) => log::warning("Background saving error"),
+        }
+        snapshots.in_background.store(false, Ordering::Release);
+        snapshots.end();
+    };
+    log::notice(format!(
+        "Background saving started by pid {}",
+        std::process::id()
+    ));
+    if let Err(error) = thread::Builder::new().name("snapshot".into()).spawn(work) {
+        log::warning(format!("Can't save in background: {error}"));
+        server.snapshots.last_ok.store(false, Ordering::Relaxed);
+        server
+            .snapshots
+            .in_background
+            .store(false, Ordering::Release);
+        server.snapshots.end();
+        return true;
+    }
+    // An error instead says that the file could not even be opened, which is told by the log.
+    let _ = is_cut.recv();
+    true
+}
+
+/// Starts what was scheduled, or what a save point asks for.
+pub fn save_when_due(server: &Arc<Server>) {
+    let snapshots = &server.snapshots;
+    let rewriting = server.aof.status.rewriting.load(Ordering::Relaxed);
+    if snapshots.saving.load(Ordering::Relaxed) || rewriting {
+        return;
+    }
+    if snapshots.scheduled.load(Ordering::Relaxed) {
+        save_in_background(server);
+        return;
+    }
+    let now = server::now().seconds();
+    let dirty = server.keyspace.statistics.dirty.load(Ordering::Relaxed);
+    let since = now - snapshots.last_save.load(Ordering::Relaxed);
+    let rested = now - snapshots.last_try.load(Ordering::Relaxed) > RETRY_SECONDS;
+    let may_try = rested || snapshots.last_ok.load(Ordering::Relaxed);
+    let settings = server.config.settings();
+    let due = settings.save.iter().find(|point| {
+        dirty >= point.changes && i64::try_from(point.seconds).is_ok_and(|limit| since > limit)
+    });
+    if let Some(point) = due.filter(|_| may_try) {
+        log::notice(format!(
+            "{} changes in {} seconds. Saving...",
+            point.changes, point.seconds
+        ));
+        save_in_background(server);
+    }
+}
+
+/// Saves for the last time, and lets nobody change anything after that, for the process is about to end.
+///
+/// # Errors
+/// The disk's; then everything goes on.
+pub fn save_finally(server: &Server) -> io::Result<()> {
+    server.snapshots.cancel();
+    while !server.snapshots.begin() {
+        thread::sleep(PATIENCE);
+    }
+    let mut db = Db::new(&server.keyspace, 0, server::now());
+    db.lock_all();
+    let result = save_locked(server, &db);
+    if result.is_ok() {
+        // What is acknowledged is saved: so nothing is acknowledged any more.
+        std::mem::forget(db);
+    } else {
+        db.unlock();
+        server.snapshots.end();
+    }
+    result
+}
+
+/// Writes the snapshot file under all locks, which the caller holds.
+///
+/// # Errors
+/// The disk's.
+pub fn save_locked(server: &Server, db: &Db<'_>) -> io::Result<()> {
+    save_by(server, |beside| {
+        write_locked(server, db, beside)?;
+        Ok(u64::MAX)
+    })
+}
