@@ -11,4 +11,5 @@ mod lists;
 mod memcached;
 mod pubsub;
 mod sets;
+mod snapshot;
 mod strings;
