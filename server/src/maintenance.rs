@@ -140,7 +140,7 @@ fn close_idle_clients(server: &Server, now: Timestamp) {
     }
     let limit = i64::from(timeout) * 1000;
     for client in server.clients.all() {
-        let waits = client.subscriptions() > 0;
+        let waits = client.subscriptions() > 0 || client.is_blocked();
         if !waits && now.millis() - client.last_active_ms() > limit {
             client.kill();
         }

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicI64, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering},
         mpsc::Receiver,
     },
     thread,
@@ -20,6 +20,7 @@ use tokio::sync::Notify;
 
 use crate::{
     config::{Config, RdbVersionCheck},
+    dispatch::blocking,
     log,
     metrics::{Metrics, command_log::CommandLog},
     persistence::{
@@ -44,6 +45,8 @@ pub struct Server {
     pub aof: Arc<Aof>,
     pub pubsub: PubSub,
     pub snapshots: Snapshots,
+    /// How many clients wait for keys.
+    pub waiting: AtomicUsize,
     pub pause: Pause,
     pub shutdown: Shutdown,
     /// Whether maintenance deletes expired keys; DEBUG SET-ACTIVE-EXPIRE turns it off.
@@ -100,6 +103,7 @@ impl Server {
             aof: Arc::default(),
             pubsub: PubSub::default(),
             snapshots: Snapshots::default(),
+            waiting: AtomicUsize::new(0),
             pause: Pause::default(),
             shutdown: Shutdown::default(),
             active_expire: AtomicBool::new(true),
@@ -157,8 +161,18 @@ impl Server {
         log::set_level(from.loglevel.into());
     }
 
+    /// Whether any client waits for a key.
+    #[inline]
+    pub fn has_waiting(&self) -> bool {
+        // Relaxed: whoever waits for a key of a shard counted itself before it released that shard's lock.
+        self.waiting.load(Ordering::Relaxed) > 0
+    }
+
     /// What follows a command's changes once its locks are released: the change counter, then events.
     pub fn settle(&self, changes: &mut Changes) {
+        if !changes.ready.is_empty() {
+            blocking::serve_later(self, changes);
+        }
         self.keyspace
             .statistics
             .dirty

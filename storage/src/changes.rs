@@ -148,6 +148,14 @@ impl Changes {
         }
     }
 
+    /// Adds what another command did after this one, but for its effects, which the log has already.
+    pub fn absorb(&mut self, other: Changes) {
+        self.dirty += other.dirty;
+        self.events.extend(other.events);
+        self.invalidated.extend(other.invalidated);
+        self.ready.extend(other.ready);
+    }
+
     /// Whether nothing was collected beside the counter.
     #[inline]
     pub fn is_quiet(&self) -> bool {

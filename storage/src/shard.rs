@@ -26,6 +26,15 @@ impl WatchMark {
     }
 }
 
+/// A blocked client in the list of a key that it waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// Its number.
+    pub client: u64,
+    /// It wants to know when the key is gone, too.
+    pub wants_missing: bool,
+}
+
 /// A database's index and the key's bytes.
 type KeyId = (usize, Box<[u8]>);
 
@@ -104,8 +113,8 @@ pub struct Shard {
     pub tables: Box<[Table]>,
     /// Transactions to fail when a key changes.
     pub watched: ByKey<Arc<WatchMark>>,
-    /// Blocked clients by number, to be served when a key changes.
-    pub waiting: ByKey<u64>,
+    /// Blocked clients, to be served when a key changes.
+    pub waiting: ByKey<Waiting>,
     /// Clients by number that may have cached a key.
     pub tracked: ByKey<u64>,
     /// Where the expiry sweep of each database goes on.

@@ -5,6 +5,7 @@
 
 mod append_only;
 mod atomicity;
+mod blocking;
 mod connection;
 mod keys;
 mod lists;

@@ -1,7 +1,7 @@
 //! Commands that work on keys whatever they hold: existence, deadlines, names, databases, walks.
 
 use storage::{
-    changes::EventClass,
+    changes::{ChangedKey, EventClass},
     db::{Db, access_clock},
     entry::EntryRef,
     keyspace::Key,
@@ -836,10 +836,26 @@ fn read_flush_mode(args: &Args<'_>) -> Result {
 
 /// Empties databases and fails the transactions that watch a key which was there.
 pub fn flush(db: &mut Db<'_>, database: Option<usize>) -> usize {
-    touch_watched(db, |watched| {
-        database.is_none_or(|database| database == watched)
+    let picked = |index| database.is_none_or(|database| database == index);
+    touch_watched(db, picked);
+    let keys = db.flush(database);
+    wake_waiting(db, picked);
+    keys
+}
+
+/// Has those looked after who wait for keys of the databases picked.
+fn wake_waiting(db: &mut Db<'_>, picked: impl Fn(usize) -> bool) {
+    let mut ready = Vec::new();
+    let _: Option<()> = db.each_shard(0, |_, shard| {
+        let keys = shard.waiting.iter();
+        let awaited = keys.filter(|(database, ..)| picked(*database));
+        ready.extend(awaited.map(|(database, key, _)| ChangedKey {
+            database,
+            key: key.into(),
+        }));
+        None
     });
-    db.flush(database)
+    db.changes.ready.extend(ready);
 }
 
 /// Fails the transactions that watch an existing key of the databases picked.
@@ -921,6 +937,7 @@ fn swapdb(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
         touch_watched(db, |watched| watched == one || watched == other);
         db.swap_databases(one, other);
         touch_watched(db, |watched| watched == one || watched == other);
+        wake_waiting(db, |waiting| waiting == one || waiting == other);
     }
     db.changes.dirty += 1;
     reply.ok();

@@ -5,6 +5,7 @@
 //! big keyspace gains most from.
 
 pub mod args;
+pub mod blocking;
 pub mod command;
 pub mod error;
 pub mod keys;
@@ -28,7 +29,7 @@ use self::{
 };
 use crate::{
     metrics::{WorkerMetrics, command_log::Outcome},
-    server,
+    server::{self, Server},
     session::Session,
 };
 
@@ -41,6 +42,8 @@ pub enum Next {
     Later,
     /// Runs the command again at this time (milliseconds since the epoch).
     Wait(i64),
+    /// Does nothing until the command is served.
+    Blocked,
 }
 
 /// A request found in the input, before it runs.
@@ -109,7 +112,7 @@ pub fn execute(
     }
     let written = reply.len();
     let started = Instant::now();
-    let result = run(session, db, metrics, registered.command, &args, reply);
+    let result = run(session, db, metrics, registered, &args, reply);
     let metrics = &metrics.commands[registered.id];
     let nanoseconds = started.elapsed().as_nanos() as u64;
     metrics.record(nanoseconds);
@@ -125,6 +128,9 @@ pub fn execute(
         reply.later = None;
         fail(session, reply, &error);
         return Next::Go;
+    }
+    if session.waiter.is_some() {
+        return Next::Blocked;
     }
     if session.flags.replies_off || session.flags.skip_next {
         skip_reply(session, registered.command, reply, mark);
@@ -286,10 +292,11 @@ fn run(
     session: &mut Session,
     db: &mut Db<'_>,
     metrics: &WorkerMetrics,
-    command: &Command,
+    registered: &'static Registered,
     args: &Args<'_>,
     reply: &mut Reply,
 ) -> Result {
+    let command = registered.command;
     match command.run {
         Run::Session(_) | Run::Container => call_any(session, db, command, args, reply),
         Run::Server(_) => {
@@ -302,7 +309,17 @@ fn run(
         Run::Exec => transaction::exec(session, db, metrics, reply),
         Run::Read(_) | Run::Write(_) | Run::Blocking(_) => {
             lock(db, command, args);
-            let result = call(session, db, command, args, reply);
+            if session.server.has_waiting() && !matches!(command.run, Run::Read(_)) {
+                blocking::expand_for(&session.server, db, command, args);
+            }
+            let result = if matches!(command.run, Run::Blocking(_)) {
+                call_or_wait(session, db, registered, args, reply)
+            } else {
+                call(session, db, command, args, reply)
+            };
+            if !db.changes.ready.is_empty() {
+                blocking::serve(&session.server, db);
+            }
             db.unlock();
             if db.changes.dirty > 0 || !db.changes.is_quiet() {
                 session.server.settle(&mut db.changes);
@@ -357,7 +374,27 @@ fn lock(db: &mut Db<'_>, command: &Command, args: &Args<'_>) {
     }
 }
 
-/// Calls a handler of data under locks that are held. EXEC and scripts come in here.
+/// Calls a handler that may find nothing yet; then the session waits.
+fn call_or_wait(
+    session: &mut Session,
+    db: &mut Db<'_>,
+    registered: &'static Registered,
+    args: &Args<'_>,
+    reply: &mut Reply,
+) -> Result {
+    let (server, no_touch) = (&session.server, session.flags.no_touch);
+    match attempt(server, no_touch, db, registered.command, args, reply)? {
+        Progress::Done => {}
+        Progress::Wait {
+            timeout_ms,
+            nothing,
+        } => blocking::wait(session, db, registered, args, timeout_ms, nothing),
+    }
+    Ok(())
+}
+
+/// Calls a handler of data under locks that are held. EXEC and scripts come in here: a command that finds nothing
+/// answers so.
 #[inline]
 pub fn call(
     session: &Session,
@@ -366,7 +403,24 @@ pub fn call(
     args: &Args<'_>,
     reply: &mut Reply,
 ) -> Result {
-    db.set_touch(if session.flags.no_touch && command.name != "TOUCH" {
+    let (server, no_touch) = (&session.server, session.flags.no_touch);
+    if let Progress::Wait { nothing, .. } = attempt(server, no_touch, db, command, args, reply)? {
+        nothing.write(reply);
+    }
+    Ok(())
+}
+
+/// Calls a handler of data, once, under locks that are held.
+#[inline]
+pub fn attempt(
+    server: &Server,
+    no_touch: bool,
+    db: &mut Db<'_>,
+    command: &Command,
+    args: &Args<'_>,
+    reply: &mut Reply,
+) -> Result<Progress> {
+    db.set_touch(if no_touch && command.name != "TOUCH" {
         Touch::No
     } else {
         Touch::Yes
@@ -375,37 +429,28 @@ pub fn call(
         Run::Read(handler) => {
             let result = handler(db, args, reply);
             db.delete_met_expired();
-            result
+            result.map(|()| Progress::Done)
         }
-        Run::Write(handler) => handler(db, args, reply),
-        Run::Blocking(handler) => {
-            if let Progress::Wait { nothing, .. } = handler(db, args, reply)? {
-                nothing.write(reply);
-            }
-            Ok(())
-        }
+        Run::Write(handler) => handler(db, args, reply).map(|()| Progress::Done),
+        Run::Blocking(handler) => handler(db, args, reply),
         Run::Session(_) | Run::Server(_) | Run::Exec | Run::Container => {
             Err(Error::general("this command is not allowed here"))
         }
     }));
-    let result = outcome.unwrap_or_else(|_| Err(panicked(session)));
+    let result = outcome.unwrap_or_else(|_| Err(panicked(server)));
     db.collect_effects(|| result.is_ok().then(|| args.to_vec()));
     result
 }
 
 fn guarded(session: &mut Session, work: impl FnOnce(&mut Session) -> Result) -> Result {
     let outcome = catch_unwind(AssertUnwindSafe(|| work(session)));
-    outcome.unwrap_or_else(|_| Err(panicked(session)))
+    outcome.unwrap_or_else(|_| Err(panicked(&session.server)))
 }
 
 /// One bad command must not take the worker down: it answers an error and is counted.
 #[cold]
-fn panicked(session: &Session) -> Error {
-    session
-        .server
-        .metrics
-        .panics
-        .fetch_add(1, Ordering::Relaxed);
+fn panicked(server: &Server) -> Error {
+    server.metrics.panics.fetch_add(1, Ordering::Relaxed);
     Error::general("internal error: the command was abandoned")
 }
 
@@ -445,6 +490,6 @@ fn skip_reply(
 }
 
 /// A view of the session's database at this moment.
-pub fn open_db(server: &server::Server, database: usize) -> Db<'_> {
+pub fn open_db(server: &Server, database: usize) -> Db<'_> {
     Db::new(&server.keyspace, database, server::now())
 }

@@ -22,7 +22,7 @@ use storage::{
 
 use super::{
     args::Args,
-    call_any,
+    blocking, call_any,
     command::{Later, Reply, Result, Run},
     error::Error,
     fail,
@@ -31,6 +31,7 @@ use super::{
 };
 use crate::{
     metrics::{WorkerMetrics, command_log::Outcome},
+    server::Server,
     session::Session,
 };
 
@@ -62,7 +63,7 @@ impl Queued {
         }
     }
 
-    fn args(&self) -> Args<'_> {
+    pub fn args(&self) -> Args<'_> {
         Args::new(&self.bytes, &self.spans)
     }
 
@@ -141,6 +142,23 @@ impl Transaction {
         db.lock_each(hashes.into_iter());
     }
 
+    /// Locks what those need who wait for keys of the commands.
+    #[cold]
+    fn expand(&self, server: &Server, db: &mut Db<'_>) {
+        let args: Vec<_> = self
+            .queued
+            .iter()
+            .map(|queued| (queued.registered.command, queued.args()))
+            .collect();
+        let mut keys = Vec::new();
+        for (command, args) in &args {
+            each_key(command, args, |index, _| keys.push(args.key(index)));
+        }
+        // The watched keys stay locked too.
+        keys.extend(self.watched.iter().map(|(_, key)| Key::new(key)));
+        blocking::expand(server, db, &keys);
+    }
+
     /// Whether a watched key changed or expired. Its shard is locked.
     fn is_touched(&self, db: &Db<'_>) -> bool {
         let expired = |(database, key): &(usize, Box<[u8]>)| {
@@ -170,23 +188,21 @@ pub fn exec(
         return Err(Error::EXEC_ABORT);
     }
     transaction.lock(db);
-    let mut settled_later = Vec::new();
+    if session.server.has_waiting() {
+        transaction.expand(&session.server, db);
+    }
+    let mut all = Changes::default();
     if transaction.is_touched(db) {
         reply.null_array();
     } else {
-        run_all(
-            session,
-            db,
-            metrics,
-            &transaction,
-            reply,
-            &mut settled_later,
-        );
+        run_all(session, db, metrics, &transaction, reply, &mut all);
+    }
+    db.changes = all;
+    if !db.changes.ready.is_empty() {
+        blocking::serve(&session.server, db);
     }
     db.unlock();
-    for mut changes in settled_later {
-        session.server.settle(&mut changes);
-    }
+    session.server.settle(&mut db.changes);
     transaction.unwatch(&session.server.keyspace);
     Ok(())
 }
@@ -197,7 +213,7 @@ fn run_all(
     metrics: &WorkerMetrics,
     transaction: &Transaction,
     reply: &mut Reply,
-    settled_later: &mut Vec<Changes>,
+    all: &mut Changes,
 ) {
     session.flags.in_exec = true;
     reply.array(transaction.queued.len());
@@ -225,7 +241,7 @@ fn run_all(
             fail(session, reply, &error);
         }
         if db.changes.dirty > 0 || !db.changes.is_quiet() {
-            settled_later.push(std::mem::take(&mut db.changes));
+            all.absorb(std::mem::take(&mut db.changes));
         }
         parts.cut(reply);
     }

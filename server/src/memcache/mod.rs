@@ -83,6 +83,9 @@ impl Memcache {
             | Request::MetaDebug { .. } => meta::run(db, &counters, request, output),
             _ => stats::run(&self.session, db, settings, &counters, request, output),
         };
+        if !db.changes.is_quiet() {
+            self.session.server.settle(&mut db.changes);
+        }
         if let Err(error) = result {
             output.truncate(mark);
             ResponseWriter::new(output).server_error(error.text());

@@ -30,6 +30,11 @@ const MAX_PIECES: usize = 64;
 /// How far the buffer of an unfinished request grows ahead of what has arrived.
 const MAX_GROWTH: usize = 1 << 20;
 
+/// What a blocked client may send ahead. Beyond that it is not read from, and its end not noticed.
+const BLOCKED_INPUT: usize = 1 << 20;
+/// Longer waits are waited for in parts.
+const LONGEST_SLEEP_MS: i64 = 3_600_000;
+
 /// What a protocol does with its input.
 pub trait Protocol: Send + Unpin + 'static {
     fn session(&self) -> &Session;
@@ -62,6 +67,8 @@ pub enum Then {
     Later,
     /// Go on at this time, in milliseconds since the epoch, or when woken.
     Wait(i64),
+    /// Nothing until the command that waits is served or its time is up.
+    Blocked,
     /// Write what there is and close.
     Close,
 }
@@ -104,7 +111,7 @@ impl<P: Protocol> Connection<P> {
         loop {
             ready!(self.flush(cx))?;
             if self.protocol.session().client.mailbox.is_filled()
-                && !matches!(self.then, Then::Later | Then::Close)
+                && !matches!(self.then, Then::Later | Then::Blocked | Then::Close)
             {
                 self.deliver(worker, cx)?;
                 return Poll::Ready(Ok(()));
@@ -122,6 +129,10 @@ impl<P: Protocol> Connection<P> {
                 Then::Wait(until) => {
                     ready!(self.wait(until, cx));
                     self.then = Then::Read(0);
+                }
+                Then::Blocked => {
+                    ready!(self.blocked(worker, cx))?;
+                    return Poll::Ready(Ok(()));
                 }
                 Then::Read(0) if !self.input.is_empty() => {
                     let input = std::mem::take(&mut self.input);
@@ -144,10 +155,76 @@ impl<P: Protocol> Connection<P> {
         let later = client.collect_mail(&mut worker.reply.writer);
         client.note_output(worker.reply.writer.len());
         if let Some(later) = later {
+            // Only the reply of a command that waited goes on later.
+            self.protocol.session_mut().leave_waiting();
             self.protocol.go_on(later);
             self.then = Then::Later;
         }
         self.send(worker, cx)
+    }
+
+    /// Waits for a command to be served, passing messages on and looking whether the client is still there.
+    fn blocked(&mut self, worker: &mut Worker, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let session = self.protocol.session();
+        let mut over = true;
+        if let Some(waiter) = session.waiter.clone() {
+            let timed_out = waiter.deadline_ms.is_some_and(|at| self.is_due(at, cx));
+            if timed_out {
+                waiter.time_out(&self.protocol.session().client);
+            }
+            over = waiter.is_over();
+        }
+        if over {
+            self.sleep = None;
+            self.then = Then::Read(0);
+            // What ended the waiting left its reply before.
+            self.deliver(worker, cx)?;
+            self.protocol.session_mut().leave_waiting();
+            return Poll::Ready(Ok(()));
+        }
+        if self.protocol.session().client.mailbox.is_filled() {
+            self.deliver(worker, cx)?;
+            return Poll::Ready(Ok(()));
+        }
+        ready!(self.keep_input(worker, cx))?;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Whether the time has come; if not, there will be a turn then.
+    fn is_due(&mut self, at_ms: i64, cx: &mut Context<'_>) -> bool {
+        loop {
+            let left = at_ms.saturating_sub(server::now().millis());
+            if left <= 0 {
+                self.sleep = None;
+                return true;
+            }
+            let sleep = self.sleep.get_or_insert_with(|| {
+                let left = left.min(LONGEST_SLEEP_MS);
+                Box::pin(tokio::time::sleep(Duration::from_millis(left as u64)))
+            });
+            if sleep.as_mut().poll(cx).is_pending() {
+                return false;
+            }
+            self.sleep = None;
+        }
+    }
+
+    /// Keeps what a blocked client sends, to be run afterwards; notices its end.
+    fn keep_input(&mut self, worker: &mut Worker, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.input.len() >= BLOCKED_INPUT {
+            return Poll::Pending;
+        }
+        let read = ready!(self.stream.poll_read(cx, &mut worker.input))?;
+        if read == 0 {
+            return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+        }
+        self.input.extend_from_slice(&worker.input[..read]);
+        self.protocol
+            .session()
+            .client
+            .input_bytes
+            .store(self.input.len(), std::sync::atomic::Ordering::Relaxed);
+        Poll::Ready(Ok(()))
     }
 
     /// Reads once and runs what is complete.

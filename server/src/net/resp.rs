@@ -172,6 +172,7 @@ impl Resp {
                 Some((Then::Later, true))
             }
             Next::Wait(until) => Some((Then::Wait(until), false)),
+            Next::Blocked => Some((Then::Blocked, true)),
         }
     }
 

@@ -10,7 +10,7 @@ use protocol::resp::reply::Version;
 
 use self::{registry::Client, subscriptions::Subscriptions};
 use crate::{
-    dispatch::transaction::Transaction,
+    dispatch::{blocking::Waiter, transaction::Transaction},
     server::{self, Server},
 };
 
@@ -24,6 +24,8 @@ pub struct Session {
     pub flags: Flags,
     pub transaction: Option<Box<Transaction>>,
     pub subscriptions: Option<Box<Subscriptions>>,
+    /// The command that waits, and with it the connection.
+    pub waiter: Option<Arc<Waiter>>,
 }
 
 /// States that commands and replies depend on.
@@ -61,6 +63,7 @@ impl Session {
             },
             transaction: None,
             subscriptions: None,
+            waiter: None,
         }
     }
 
@@ -90,6 +93,7 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
+        self.leave_waiting();
         self.leave_transaction();
         self.unsubscribe_all();
         self.server.clients.remove(self.client.id);

@@ -14,6 +14,7 @@ use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
 
 use super::mailbox::{Mailbox, OutputGuard, Post};
+use crate::dispatch::blocking::Waiter;
 
 /// One end of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,6 +81,7 @@ pub struct Client {
     pub is_replica: AtomicBool,
     /// What others have for it.
     pub mailbox: Mailbox,
+    waiter: Mutex<Option<Arc<Waiter>>>,
     pub(super) post: Arc<Post>,
     pub(super) guard: Arc<OutputGuard>,
     killed: AtomicBool,
@@ -128,6 +130,7 @@ impl Client {
             shard_channels: AtomicUsize::new(0),
             is_replica: AtomicBool::new(false),
             mailbox: Mailbox::default(),
+            waiter: Mutex::new(None),
             post,
             guard,
             killed: AtomicBool::new(false),
@@ -181,6 +184,20 @@ impl Client {
             .into_iter()
             .map(|count| count.load(Ordering::Relaxed))
             .sum()
+    }
+
+    /// The command that it waits with.
+    pub fn waiter(&self) -> Option<Arc<Waiter>> {
+        self.waiter.lock().clone()
+    }
+
+    pub fn set_waiter(&self, waiter: Option<Arc<Waiter>>) {
+        *self.waiter.lock() = waiter;
+    }
+
+    /// Whether it waits for a key.
+    pub fn is_blocked(&self) -> bool {
+        self.waiter.lock().is_some()
     }
 
     /// The running command, so that CLIENT LIST can show it.

@@ -367,8 +367,9 @@ fn user(name: &[u8]) -> String {
 /// The letters that tell what is special of a client, `N` for nothing.
 fn flags(client: &Client) -> String {
     let mut letters = String::new();
-    let flags: [(bool, char); 5] = [
+    let flags: [(bool, char); 6] = [
         (client.subscriptions() > 0, 'P'),
+        (client.is_blocked(), 'b'),
         (client.in_transaction.load(Ordering::Relaxed), 'x'),
         (matches!(client.address, Address::Unix(_)), 'U'),
         (client.no_evict.load(Ordering::Relaxed), 'e'),
@@ -612,20 +613,32 @@ const UNBLOCK: Command = Command {
     subcommands: &[],
 };
 
-fn unblock(_session: &mut Session, args: &Args<'_>, reply: &mut Reply) -> Result {
-    match args.len() {
-        3 => {}
-        4 if args.is(3, "TIMEOUT") || args.is(3, "ERROR") => {}
+fn unblock(session: &mut Session, args: &Args<'_>, reply: &mut Reply) -> Result {
+    let with_error = match args.len() {
+        3 => false,
+        4 if args.is(3, "TIMEOUT") => false,
+        4 if args.is(3, "ERROR") => true,
         4 => {
             return Err(Error::general(
                 "CLIENT UNBLOCK reason should be TIMEOUT or ERROR",
             ));
         }
         _ => return Err(Error::SYNTAX),
-    }
-    args.integer(2)?;
-    // No command blocks its client, so none is found blocked.
-    reply.integer(0);
+    };
+    let id = args.integer(2)?;
+    let client = u64::try_from(id)
+        .ok()
+        .and_then(|id| session.server.clients.get(id));
+    let unblocked = client.is_some_and(|client| {
+        client.waiter().is_some_and(|waiter| {
+            if with_error {
+                waiter.interrupt(&client, "UNBLOCKED client unblocked via CLIENT UNBLOCK")
+            } else {
+                waiter.time_out(&client)
+            }
+        })
+    });
+    reply.integer(unblocked.into());
     Ok(())
 }
 

@@ -146,7 +146,8 @@ pub(super) fn clients(facts: &mut Facts<'_, '_>, lines: &mut Lines) {
         "client_recent_max_output_buffer",
         largest(|client| client.output_bytes.load(Ordering::Relaxed)),
     );
-    lines.zeros(&["blocked_clients", "tracking_clients"]);
+    lines.add("blocked_clients", server.waiting.load(Ordering::Relaxed));
+    lines.zeros(&["tracking_clients"]);
     let subscribed = clients.iter().filter(|client| client.subscriptions() > 0);
     lines.add("pubsub_clients", subscribed.count());
     let watching = clients
@@ -154,15 +155,20 @@ pub(super) fn clients(facts: &mut Facts<'_, '_>, lines: &mut Lines) {
         .filter(|client| client.watched_keys.load(Ordering::Relaxed) > 0);
     lines.add("watching_clients", watching.count());
     lines.add("clients_in_timeout_table", 0);
-    let (mut watched, mut awaited) = (0, 0);
+    let (mut watched, mut awaited, mut awaited_missing) = (0, 0, 0);
     facts.db.each_shard(0, |_, shard| {
         watched += shard.watched.len();
         awaited += shard.waiting.len();
+        awaited_missing += shard
+            .waiting
+            .iter()
+            .filter(|(.., clients)| clients.iter().any(|client| client.wants_missing))
+            .count();
         None::<()>
     });
     lines.add("total_watched_keys", watched);
     lines.add("total_blocking_keys", awaited);
-    lines.add("total_blocking_keys_on_nokey", 0);
+    lines.add("total_blocking_keys_on_nokey", awaited_missing);
     let now = now().millis();
     match server.pause.state(now) {
         None => {

@@ -1,0 +1,355 @@
+//! Waiting: clients whose command found nothing yet, and how they are served.
+//!
+//! A client waits on the keys that its command reads, noted under their locks by the failed attempt, so that no change
+//! goes unseen. Whoever changes such a key runs the waiting command itself, right after its own and under the same
+//! locks, in the order in which the clients came: nobody overtakes them. What a waiting command needs beside the key
+//! (BLMOVE's destination) is locked beforehand, see [`expand`]. The reply goes by mail to the client's own worker, which
+//! takes the client out of the lists of its other keys.
+//!
+//! A waiter ends once: by being served, its timeout, CLIENT UNBLOCK or the end of its connection, whichever takes the
+//! waiter's own lock first. That lock comes after those of shards.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, atomic::Ordering},
+};
+
+use parking_lot::Mutex;
+use protocol::resp::reply::{ReplyWriter, Version};
+use storage::{
+    changes::{ChangedKey, Changes},
+    db::Db,
+    keyspace::Key,
+    shard::Waiting,
+    value::Type,
+};
+
+use super::{
+    args::Args,
+    attempt,
+    command::{Access, Command, Group, Nothing, Progress, Reply},
+    keys::each_key,
+    table::Registered,
+    transaction::Queued,
+};
+use crate::{
+    server::{self, Server},
+    session::{Session, registry::Client},
+};
+
+/// A client's command that waits.
+pub struct Waiter {
+    request: Queued,
+    database: usize,
+    version: Version,
+    no_touch: bool,
+    /// CLIENT REPLY OFF or SKIP.
+    silent: bool,
+    nothing: Nothing,
+    /// Milliseconds since the epoch; `None` waits for ever.
+    pub deadline_ms: Option<i64>,
+    /// The keys in whose lists it stands.
+    keys: Vec<Box<[u8]>>,
+    /// The hashes of all keys that the command declares.
+    hashes: Vec<u64>,
+    over: Mutex<bool>,
+}
+
+impl Waiter {
+    pub fn is_over(&self) -> bool {
+        *self.over.lock()
+    }
+
+    /// Ends the waiting with a reply. False if it is over already.
+    fn end(&self, client: &Arc<Client>, write: impl FnOnce(&mut ReplyWriter)) -> bool {
+        let mut over = self.over.lock();
+        if *over {
+            return false;
+        }
+        *over = true;
+        let mut writer = ReplyWriter::new(self.version);
+        if !self.silent {
+            write(&mut writer);
+        }
+        client.leave_reply(writer.into_output(), None);
+        true
+    }
+
+    /// Ends the waiting as if its time were up. False if it is over already.
+    pub fn time_out(&self, client: &Arc<Client>) -> bool {
+        self.end(client, |writer| self.nothing.write(writer))
+    }
+
+    /// Ends the waiting with an error, for CLIENT UNBLOCK. False if it is over already.
+    pub fn interrupt(&self, client: &Arc<Client>, error: &str) -> bool {
+        self.end(client, |writer| writer.error(error))
+    }
+
+    /// Whether the command has an answer also when the key is gone or of another type.
+    fn wants_missing(&self) -> bool {
+        self.request.registered.command.name == "XREADGROUP"
+    }
+}
+
+/// Makes the session wait on the keys of a command that found nothing. Their shards are locked.
+pub fn wait(
+    session: &mut Session,
+    db: &mut Db<'_>,
+    registered: &'static Registered,
+    args: &Args<'_>,
+    timeout_ms: u64,
+    nothing: Nothing,
+) {
+    let command = registered.command;
+    let (mut keys, mut hashes) = (Vec::<Box<[u8]>>::new(), Vec::new());
+    each_key(command, args, |index, access| {
+        let key = args.key(index);
+        hashes.push(key.hash);
+        let awaited = !matches!(access, Access::Insert | Access::Overwrite);
+        if awaited && !keys.iter().any(|known| **known == *key.bytes) {
+            keys.push(key.bytes.into());
+        }
+    });
+    let flags = &mut session.flags;
+    let waiter = Arc::new(Waiter {
+        request: Queued::new(registered, args),
+        database: db.index(),
+        version: session.version,
+        no_touch: flags.no_touch,
+        silent: flags.replies_off || std::mem::take(&mut flags.skip_next),
+        nothing,
+        deadline_ms: (timeout_ms > 0).then(|| {
+            let timeout = i64::try_from(timeout_ms).unwrap_or(i64::MAX);
+            db.now().millis().saturating_add(timeout)
+        }),
+        keys,
+        hashes,
+        over: Mutex::new(false),
+    });
+    // Before it can be found by its keys.
+    session.client.set_waiter(Some(waiter.clone()));
+    session.server.waiting.fetch_add(1, Ordering::Relaxed);
+    for key in &waiter.keys {
+        let waiting = Waiting {
+            client: session.client.id,
+            wants_missing: waiter.wants_missing(),
+        };
+        let (database, key) = (db.index(), Key::new(key));
+        db.shard_mut(key.hash)
+            .waiting
+            .add(database, key.bytes, waiting);
+    }
+    session.waiter = Some(waiter);
+}
+
+impl Session {
+    /// Ends the waiting, if it has not ended, and takes the client out of the lists of its keys. Nothing is locked.
+    pub fn leave_waiting(&mut self) {
+        let Some(waiter) = self.waiter.take() else {
+            return;
+        };
+        *waiter.over.lock() = true;
+        let (keyspace, id) = (&self.server.keyspace, self.client.id);
+        for key in &waiter.keys {
+            let mut shard = keyspace.lock(keyspace.shard_of(Key::new(key).hash));
+            shard
+                .waiting
+                .remove(waiter.database, key, |waiting| waiting.client == id);
+        }
+        self.client.set_waiter(None);
+        self.server.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// How often [`expand`] looks again, as others may come to wait while it locks. What it misses is served later.
+const EXPANSIONS: usize = 8;
+
+/// Locks, besides the shards of these keys, those that clients waiting for them need to be served, and those waiting
+/// for what these would change. The shards of the keys are locked.
+#[cold]
+pub fn expand<'k>(server: &Server, db: &mut Db<'_>, keys: &[Key<'k>]) {
+    let declared: Vec<u64> = keys.iter().map(|key| key.hash).collect();
+    for _ in 0..EXPANSIONS {
+        let mut wanted = declared.clone();
+        let mut look: Vec<Box<[u8]>> = keys.iter().map(|key| key.bytes.into()).collect();
+        let mut at = 0;
+        while at < look.len() {
+            let key = Key::new(&look[at]);
+            at += 1;
+            if !db.holds(key.hash) || db.shard(key.hash).waiting.is_empty() {
+                continue;
+            }
+            let waiting = db.shard(key.hash).waiting.get(db.index(), key.bytes);
+            let waiters: Vec<Arc<Waiter>> = waiting
+                .iter()
+                .filter_map(|waiting| server.clients.get(waiting.client)?.waiter())
+                .collect();
+            for waiter in waiters {
+                wanted.extend_from_slice(&waiter.hashes);
+                let args = waiter.request.args();
+                each_key(waiter.request.registered.command, &args, |index, _| {
+                    let word = args.word(index);
+                    if !look.iter().any(|known| **known == *word) {
+                        look.push(word.into());
+                    }
+                });
+            }
+        }
+        if wanted.iter().all(|&hash| db.holds(hash)) {
+            return;
+        }
+        db.unlock();
+        db.lock_each(wanted.into_iter());
+    }
+}
+
+/// As [`expand`], for the keys of a command.
+#[cold]
+pub fn expand_for(server: &Server, db: &mut Db<'_>, command: &Command, args: &Args<'_>) {
+    let mut keys = Vec::new();
+    each_key(command, args, |index, _| keys.push(args.key(index)));
+    let awaited = |key: &Key<'_>| db.holds(key.hash) && !db.shard(key.hash).waiting.is_empty();
+    if keys.iter().any(awaited) {
+        expand(server, db, &keys);
+    }
+}
+
+/// Serves those who wait for the keys that just changed, under the locks that are held. Keys whose waiters need other
+/// locks stay in `db.changes.ready`.
+#[cold]
+pub fn serve(server: &Server, db: &mut Db<'_>) {
+    let selected = db.index();
+    let mut all = std::mem::take(&mut db.changes);
+    let mut ready: VecDeque<ChangedKey> = all.ready.drain(..).collect();
+    let mut unserved: Vec<ChangedKey> = Vec::new();
+    while let Some(changed) = ready.pop_front() {
+        if ready.contains(&changed) || unserved.contains(&changed) {
+            continue;
+        }
+        db.select(changed.database);
+        if serve_key(server, db, &changed, &mut all) {
+            ready.extend(all.ready.drain(..));
+        } else {
+            unserved.push(changed);
+        }
+    }
+    all.ready.extend(unserved);
+    db.select(selected);
+    db.changes = all;
+}
+
+/// Serves those who wait for a key, as far as there is something. False if locks are missing.
+fn serve_key(server: &Server, db: &mut Db<'_>, changed: &ChangedKey, all: &mut Changes) -> bool {
+    let key = Key::new(&changed.key);
+    if !db.holds(key.hash) {
+        return false;
+    }
+    let waiting = db.shard(key.hash).waiting.get(changed.database, key.bytes);
+    let waiting = waiting.to_vec();
+    let wanted_missing = waiting.iter().any(|waiting| waiting.wants_missing);
+    for Waiting { client, .. } in waiting {
+        let there = db.peek(key).map(|entry| entry.value_type());
+        db.delete_met_expired();
+        if there.is_none() && !wanted_missing {
+            break;
+        }
+        let Some(client) = server.clients.get(client) else {
+            continue;
+        };
+        let Some(waiter) = client.waiter() else {
+            continue;
+        };
+        let fits = there.is_some_and(|kind| kind == awaited_type(&waiter));
+        if !fits && !waiter.wants_missing() {
+            continue;
+        }
+        if !waiter.hashes.iter().all(|&hash| db.holds(hash)) {
+            return false;
+        }
+        if serve_one(server, db, &client, &waiter, all) {
+            let id = client.id;
+            db.shard_mut(key.hash)
+                .waiting
+                .remove(changed.database, key.bytes, |waiting| waiting.client == id);
+        }
+    }
+    true
+}
+
+/// What a command waits for, by its family.
+fn awaited_type(waiter: &Waiter) -> Type {
+    match waiter.request.registered.command.group {
+        Group::SortedSet => Type::SortedSet,
+        Group::Stream => Type::Stream,
+        _ => Type::List,
+    }
+}
+
+/// Runs a waiting command. True if that ended its waiting.
+fn serve_one(
+    server: &Server,
+    db: &mut Db<'_>,
+    client: &Arc<Client>,
+    waiter: &Waiter,
+    all: &mut Changes,
+) -> bool {
+    let mut over = waiter.over.lock();
+    if *over {
+        return true;
+    }
+    let mut reply = Reply::new(ReplyWriter::new(waiter.version));
+    let command = waiter.request.registered.command;
+    db.begin();
+    let outcome = attempt(
+        server,
+        waiter.no_touch,
+        db,
+        command,
+        &waiter.request.args(),
+        &mut reply,
+    );
+    all.absorb(std::mem::take(&mut db.changes));
+    match outcome {
+        Ok(Progress::Wait { .. }) => return false,
+        Ok(Progress::Done) => {}
+        Err(error) => {
+            reply.clear();
+            reply.later = None;
+            reply.error_bytes(error.as_bytes());
+            server.metrics.count_error(error.code());
+        }
+    }
+    if waiter.silent {
+        reply.clear();
+        reply.later = None;
+    }
+    *over = true;
+    client.leave_reply(reply.writer.into_output(), reply.later);
+    true
+}
+
+/// Serves those who wait for keys that changed where the dispatcher did not see it, or without the locks that the
+/// waiters need. Nothing is locked.
+#[cold]
+pub fn serve_later(server: &Server, changes: &mut Changes) {
+    for changed in std::mem::take(&mut changes.ready) {
+        let key = Key::new(&changed.key);
+        let mut db = Db::new(&server.keyspace, changed.database, server::now());
+        db.lock(key.hash);
+        expand(server, &mut db, &[key]);
+        db.changes.ready.push(changed.clone());
+        serve(server, &mut db);
+        db.unlock();
+        changes.absorb(std::mem::take(&mut db.changes));
+        let left = std::mem::take(&mut changes.ready);
+        if !left.is_empty() {
+            // Too many came and went meanwhile: all locks are always enough.
+            db.lock_all();
+            db.changes.ready = left;
+            serve(server, &mut db);
+            db.unlock();
+            changes.absorb(std::mem::take(&mut db.changes));
+            changes.ready.clear();
+        }
+    }
+}
