@@ -1,6 +1,7 @@
 //! The Ferrite server: Redis' and memcached's protocols on one keyspace.
 #![forbid(unsafe_code)]
 
+pub mod acl;
 pub mod commands;
 pub mod config;
 pub mod dispatch;

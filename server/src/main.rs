@@ -77,7 +77,7 @@ fn serve(config: Config) -> ExitCode {
         log::warning(format!("Failed to write PID file: {error}"));
     }
     let server = Server::new(config);
-    if let Err(message) = recover(&server) {
+    if let Err(message) = load_users(&server).and_then(|()| recover(&server)) {
         log::warning(&message);
         remove_files(&settings);
         return ExitCode::FAILURE;
@@ -149,6 +149,43 @@ fn bind(settings: &Settings) -> Result<Vec<Listening>, String> {
         listeners.push(bound);
     }
     Ok(listeners)
+}
+
+/// Makes the users of the configuration or of the ACL file.
+fn load_users(server: &Server) -> Result<(), String> {
+    let settings = server.config.settings();
+    let all_channels = settings.acl_pubsub_default == config::PubsubDefault::AllChannels;
+    if !settings.requirepass.is_empty() {
+        server.acl.set_default_password(&settings.requirepass);
+    }
+    for line in server.config.users() {
+        let words: Vec<&[u8]> = line.words.iter().map(Vec::as_slice).collect();
+        let [_, name, rules @ ..] = words.as_slice() else {
+            continue;
+        };
+        server
+            .acl
+            .set_user(name, rules, all_channels)
+            .map_err(|error| {
+                format!(
+                    "Error in user declaration '{}': {error}",
+                    String::from_utf8_lossy(name)
+                )
+            })?;
+    }
+    if !settings.aclfile.as_os_str().is_empty() {
+        if !server.config.users().is_empty() {
+            return Err("Configuring the server with users defined in the configuration file and at the same time \
+                        setting an ACL file path is invalid. This setup is very likely to lead to configuration \
+                        errors and security holes, please define either an ACL file or declare users directly in \
+                        your configuration file, but not both.".into());
+        }
+        server
+            .acl
+            .load(&settings.aclfile, all_channels)
+            .map_err(|error| format!("Aborting startup because of ACL errors: {error}"))?;
+    }
+    Ok(())
 }
 
 /// Loads what an earlier run left on disk.

@@ -19,6 +19,7 @@ use storage::{
 use tokio::sync::Notify;
 
 use crate::{
+    acl::Acl,
     config::{Config, RdbVersionCheck},
     dispatch::blocking,
     log,
@@ -43,6 +44,7 @@ pub struct Server {
     pub metrics: Metrics,
     pub command_log: CommandLog,
     pub aof: Arc<Aof>,
+    pub acl: Acl,
     pub pubsub: PubSub,
     pub snapshots: Snapshots,
     /// How many clients wait for keys.
@@ -101,6 +103,7 @@ impl Server {
             metrics: Metrics::new(workers),
             command_log: CommandLog::default(),
             aof: Arc::default(),
+            acl: Acl::default(),
             pubsub: PubSub::default(),
             snapshots: Snapshots::default(),
             waiting: AtomicUsize::new(0),

@@ -3,6 +3,7 @@
 //! `FERRITE_REFERENCE=valkey cargo test -p tests` runs the same expectations against the real servers. Random
 //! comparisons with them are run on demand: `cargo run -p tests -- --help`.
 
+mod acl;
 mod append_only;
 mod atomicity;
 mod blocking;

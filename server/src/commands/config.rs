@@ -114,6 +114,10 @@ fn set(session: &mut Session, args: &Args<'_>, reply: &mut Reply) -> Result {
         return Err(refused(SetError::not_applied(name, reason)));
     }
     server.apply_settings();
+    if changes.contains("requirepass") {
+        let settings = server.config.settings();
+        server.acl.set_default_password(&settings.requirepass);
+    }
     if changes.contains("appendonly")
         && let Err(reason) = switch_append_only_file(server)
     {
@@ -165,7 +169,22 @@ const REWRITE: Command = Command {
 };
 
 fn rewrite(session: &mut Session, _args: &Args<'_>, reply: &mut Reply) -> Result {
-    match session.server.config.rewrite(None) {
+    let server = &session.server;
+    // With an ACL file, users are kept there.
+    let users = server
+        .config
+        .settings()
+        .aclfile
+        .as_os_str()
+        .is_empty()
+        .then(|| {
+            let users = server.acl.users();
+            let lines = users
+                .iter()
+                .map(|user| user.describe()["user ".len()..].to_vec());
+            lines.collect::<Vec<_>>()
+        });
+    match server.config.rewrite(users.as_deref()) {
         Ok(()) => {
             log::notice("CONFIG REWRITE executed with success.");
             reply.ok();

@@ -5,6 +5,7 @@ use storage::value::number;
 
 use super::client;
 use crate::{
+    acl::{self, check::Reason},
     config::Settings,
     dispatch::{
         args::Args,
@@ -90,47 +91,32 @@ const AUTH: Command = Command {
 
 fn auth(session: &mut Session, args: &Args<'_>, reply: &mut Reply) -> Result {
     match args.len() {
-        2 if session.server.config.settings().requirepass.is_empty() => {
+        2 if session.server.acl.default_user().permissions().nopass => {
             return Err(Error::general(
                 "AUTH <password> called without any password configured for the default user. Are you sure your \
                  configuration is correct?",
             ));
         }
-        2 => log_in(session, DEFAULT_USER, args.word(1))?,
-        3 => log_in(session, args.word(1), args.word(2))?,
+        2 => log_in(session, args.word(0), acl::DEFAULT_USER, args.word(1))?,
+        3 => log_in(session, args.word(0), args.word(1), args.word(2))?,
         _ => return Err(Error::SYNTAX),
     }
     reply.ok();
     Ok(())
 }
 
-/// The one user there is: it may do everything, with the password of `requirepass` if there is one.
-pub const DEFAULT_USER: &[u8] = b"default";
-
-fn log_in(session: &mut Session, user: &[u8], password: &[u8]) -> Result {
-    let settings = session.server.config.settings();
-    let known = settings.requirepass.is_empty() || same(password, &settings.requirepass);
-    if user == DEFAULT_USER && known {
-        session.flags.authenticated = true;
-        return Ok(());
+/// Makes the connection the user's, if the password is right; `command` is what it was given to.
+fn log_in(session: &mut Session, command: &[u8], user: &[u8], password: &[u8]) -> Result {
+    match session.server.acl.authenticate(user, password) {
+        Some(user) => {
+            session.become_user(user);
+            Ok(())
+        }
+        None => {
+            session.note_denial(Reason::Auth, command, user, "toplevel");
+            Err(Error::WRONG_PASS)
+        }
     }
-    session
-        .server
-        .metrics
-        .auth_denied
-        .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    Err(Error::WRONG_PASS)
-}
-
-/// Whether two secrets are equal, in a time that does not tell where they differ.
-fn same(given: &[u8], secret: &[u8]) -> bool {
-    let difference = given
-        .iter()
-        .enumerate()
-        .fold(0u8, |difference, (index, byte)| {
-            difference | (byte ^ secret[index % secret.len()])
-        });
-    given.len() == secret.len() && std::hint::black_box(difference) == 0
 }
 
 const HELLO: Command = Command {
@@ -188,7 +174,7 @@ fn hello(session: &mut Session, args: &Args<'_>, reply: &mut Reply) -> Result {
         }
     }
     if let Some((user, password)) = login {
-        log_in(session, user, password)?;
+        log_in(session, args.word(0), user, password)?;
     }
     if !session.flags.authenticated {
         return Err(Error::from_static(
@@ -351,17 +337,4 @@ fn reset(session: &mut Session, _args: &Args<'_>, reply: &mut Reply) -> Result {
     set_version(session, reply, Version::Resp2);
     reply.simple("RESET");
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::same;
-
-    #[test]
-    fn secrets_are_equal_only_to_themselves() {
-        assert!(same(b"secret", b"secret"));
-        for other in [&b"Secret"[..], b"secre", b"secrets", b"", b"secretsecret"] {
-            assert!(!same(other, b"secret"));
-        }
-    }
 }

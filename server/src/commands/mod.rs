@@ -1,5 +1,6 @@
 //! All commands, a file or folder per family.
 
+pub mod acl;
 pub mod bitmap;
 pub mod client;
 pub mod command;
@@ -24,6 +25,7 @@ use crate::dispatch::command::{Command, Reply};
 
 /// The command table is built from these.
 pub const FAMILIES: &[&[&Command]] = &[
+    acl::COMMANDS,
     bitmap::COMMANDS,
     client::COMMANDS,
     command::COMMANDS,

@@ -63,6 +63,14 @@ impl Error {
         Error::general(format!("Command '{name}' not allowed inside a transaction"))
     }
 
+    /// A queued command that was allowed when it was queued and is not any more.
+    pub fn acl_changed(reason: &str) -> Error {
+        Error::new(format!(
+            "NOPERM ACLs rules changed between the moment the transaction was accumulated and the EXEC call. This \
+             command is no longer allowed for the following reason: {reason}"
+        ))
+    }
+
     /// EXEC itself was refused, and with it the transaction.
     pub fn exec_refused(reason: &Error) -> Error {
         let reason = reason.as_bytes();

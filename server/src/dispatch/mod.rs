@@ -28,6 +28,7 @@ use self::{
     table::Registered,
 };
 use crate::{
+    commands::acl,
     metrics::{WorkerMetrics, command_log::Outcome},
     server::{self, Server},
     session::Session,
@@ -103,6 +104,7 @@ pub fn execute(
         Ok(Gate::Wait(until)) => return Next::Wait(until),
         Err(error) => {
             metrics.commands[registered.id].rejected.add(1);
+            let error = refuse_exec(session, registered, error);
             fail(session, reply, &error);
             return Next::Go;
         }
@@ -144,7 +146,7 @@ pub fn execute(
 
 /// The subcommand, if the command has any, with its words' number checked.
 #[inline]
-fn resolve<'t>(
+pub fn resolve<'t>(
     registered: &'t Registered,
     args: &Args<'_>,
 ) -> std::result::Result<&'t Registered, (&'t Registered, Error)> {
@@ -189,6 +191,9 @@ fn admit(
     if !session.flags.authenticated && !command.has(Flag::NoAuth) {
         return Err(Error::NO_AUTH);
     }
+    if !session.user.is_unrestricted() {
+        check_permissions(session, db, registered, args)?;
+    }
     if session.flags.subscribed && session.version == Version::Resp2 {
         subscribers_may(registered)?;
     }
@@ -208,6 +213,27 @@ fn admit(
         return Ok(Gate::Wait(server::now().millis() + DISK_WAIT_MS));
     }
     Ok(Gate::Open)
+}
+
+/// Whether the session's user may run the command.
+#[cold]
+fn check_permissions(
+    session: &Session,
+    db: &Db<'_>,
+    registered: &Registered,
+    args: &Args<'_>,
+) -> Result {
+    let context = if session.flags.in_transaction {
+        "multi"
+    } else {
+        "toplevel"
+    };
+    acl::check(session, db, registered, args, context)
+        .map_err(|denial| denial.error(&session.user))?;
+    if registered.command.name.starts_with("SORT") {
+        acl::check_sort_patterns(session, args)?;
+    }
+    Ok(())
 }
 
 /// In RESP2 a subscriber could not tell replies from messages, so few commands are allowed.
@@ -253,10 +279,10 @@ fn paused(session: &Session, db: &Db<'_>, command: &Command) -> Option<i64> {
     session.server.pause.until(db.now().millis(), writes)
 }
 
-/// EXEC with words too many ends its transaction all the same.
+/// EXEC that is refused ends its transaction all the same.
 #[cold]
 fn refuse_exec(session: &mut Session, registered: &Registered, error: Error) -> Error {
-    if !matches!(registered.command.run, Run::Exec) || !session.flags.in_transaction {
+    if !matches!(registered.command.run, Run::Exec) {
         return error;
     }
     session.leave_transaction();

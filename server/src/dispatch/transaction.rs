@@ -30,6 +30,7 @@ use super::{
     table::Registered,
 };
 use crate::{
+    commands::acl,
     metrics::{WorkerMetrics, command_log::Outcome},
     server::Server,
     session::Session,
@@ -224,7 +225,8 @@ fn run_all(
         let written = reply.len();
         let started = Instant::now();
         db.begin();
-        let result = call_any(session, db, registered.command, &queued.args(), reply);
+        let result = still_allowed(session, db, queued)
+            .and_then(|()| call_any(session, db, registered.command, &queued.args(), reply));
         let metrics = &metrics.commands[registered.id];
         let nanoseconds = started.elapsed().as_nanos() as u64;
         metrics.record(nanoseconds);
@@ -247,6 +249,15 @@ fn run_all(
     }
     parts.join(reply);
     session.flags.in_exec = false;
+}
+
+/// Whether the user may run a queued command as the rules are now.
+fn still_allowed(session: &Session, db: &Db<'_>, queued: &Queued) -> Result {
+    if session.user.is_unrestricted() {
+        return Ok(());
+    }
+    acl::check(session, db, queued.registered, &queued.args(), "multi")
+        .map_err(|denial| Error::acl_changed(denial.reason.sentence()))
 }
 
 /// Replies of which some are written in slices after the locks are released, put back in order.

@@ -6,10 +6,11 @@
 
 mod item;
 mod meta;
+mod permissions;
 mod stats;
 mod text;
 
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
 
 use protocol::memcache::{
     Limits, Parser, Request, Shutdown, Step, StoreVerb, Then as AfterRefusal,
@@ -18,6 +19,7 @@ use protocol::memcache::{
 use storage::{db::Db, keyspace::Key};
 
 use crate::{
+    acl::{User, check::Reason},
     config::Settings,
     dispatch::command::Later,
     net::connection::{Protocol, Then, Turn},
@@ -41,7 +43,7 @@ impl Memcache {
     pub fn new(mut session: Session) -> Memcache {
         let settings = session.server.config.settings();
         session.flags.authenticated =
-            settings.requirepass.is_empty() && settings.memcached_auth_file.as_os_str().is_empty();
+            session.server.acl.is_open() && settings.memcached_auth_file.as_os_str().is_empty();
         Memcache {
             session,
             parser: Parser::new(),
@@ -63,6 +65,14 @@ impl Memcache {
         if !self.session.flags.authenticated {
             self.authenticate(settings, &request, &mut ResponseWriter::new(output));
             return matches!(request, Request::Quit).then_some(Then::Close);
+        }
+        if !self.session.user.is_unrestricted()
+            && let Err(denial) = permissions::check(&self.session, &request)
+        {
+            let error = denial.error(&self.session.user);
+            let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
+            ResponseWriter::new(output).client_error(&text);
+            return None;
         }
         let mark = output.mark();
         let result = match request {
@@ -109,17 +119,40 @@ impl Memcache {
             answer.client_error("unauthenticated");
             return;
         };
-        if is_known(settings, value) {
-            self.session.flags.authenticated = true;
-            answer.answer(Answer::Stored);
-        } else {
-            self.session
-                .server
-                .metrics
-                .auth_denied
-                .fetch_add(1, Ordering::Relaxed);
-            answer.client_error("authentication failure");
+        let user = self.user_of(settings, value);
+        match user {
+            Some(user) => {
+                self.session.become_user(user);
+                answer.answer(Answer::Stored);
+            }
+            None => {
+                let name = value.split(|&byte| byte == b' ').next().unwrap_or_default();
+                self.session
+                    .note_denial(Reason::Auth, b"set", name, "toplevel");
+                answer.client_error("authentication failure");
+            }
         }
+    }
+
+    /// The user that `user password` names: one of the server's, or for a line of the file with memcached's users the
+    /// default one.
+    fn user_of(&self, settings: &Settings, credentials: &[u8]) -> Option<Arc<User>> {
+        let space = credentials.iter().position(|&byte| byte == b' ')?;
+        let (name, password) = (&credentials[..space], &credentials[space + 1..]);
+        let acl = &self.session.server.acl;
+        let is_free = |user: &Arc<User>| user.permissions().nopass;
+        let user = acl
+            .authenticate(name, password)
+            .filter(|user| !is_free(user));
+        user.or_else(|| {
+            let path = &settings.memcached_auth_file;
+            let users = std::fs::read(path).unwrap_or_default();
+            let given = [name, b":", password].concat();
+            users
+                .split(|&byte| byte == b'\n')
+                .any(|line| !line.is_empty() && same(line.trim_ascii_end(), &given))
+                .then(|| acl.default_user().clone())
+        })
     }
 
     fn shut_down(
@@ -138,30 +171,6 @@ impl Memcache {
         ResponseWriter::new(output).line("ERROR: shutdown not enabled");
         None
     }
-}
-
-/// Whether `user password` names the default user with its password, or a line of the file with users.
-fn is_known(settings: &Settings, credentials: &[u8]) -> bool {
-    let Some(space) = credentials.iter().position(|&byte| byte == b' ') else {
-        return false;
-    };
-    let (user, password) = (&credentials[..space], &credentials[space + 1..]);
-    if !settings.requirepass.is_empty()
-        && user == b"default"
-        && same(password, &settings.requirepass)
-    {
-        return true;
-    }
-    let path = &settings.memcached_auth_file;
-    let users = if path.as_os_str().is_empty() {
-        Vec::new()
-    } else {
-        std::fs::read(path).unwrap_or_default()
-    };
-    let given = [user, b":", password].concat();
-    users
-        .split(|&byte| byte == b'\n')
-        .any(|line| !line.is_empty() && same(line.trim_ascii_end(), &given))
 }
 
 /// Compares in a time that depends on the lengths only.

@@ -168,6 +168,10 @@ pub struct Metrics {
     pub rejected_connections: AtomicU64,
     pub errors: Mutex<HashMap<String, u64>>,
     pub auth_denied: AtomicU64,
+    pub commands_denied: AtomicU64,
+    pub keys_denied: AtomicU64,
+    pub channels_denied: AtomicU64,
+    pub databases_denied: AtomicU64,
     pub panics: AtomicU64,
     /// Most bytes allocated at once, as far as anyone looked.
     pub memory_peak: AtomicUsize,
@@ -193,6 +197,10 @@ impl Metrics {
             rejected_connections: AtomicU64::new(0),
             errors: Mutex::default(),
             auth_denied: AtomicU64::new(0),
+            commands_denied: AtomicU64::new(0),
+            keys_denied: AtomicU64::new(0),
+            channels_denied: AtomicU64::new(0),
+            databases_denied: AtomicU64::new(0),
             panics: AtomicU64::new(0),
             memory_peak: AtomicUsize::new(0),
             instantaneous: Mutex::default(),
@@ -256,6 +264,10 @@ impl Metrics {
             &self.connections,
             &self.rejected_connections,
             &self.auth_denied,
+            &self.commands_denied,
+            &self.keys_denied,
+            &self.channels_denied,
+            &self.databases_denied,
         ] {
             counter.store(0, Ordering::Relaxed);
         }

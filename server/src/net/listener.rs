@@ -154,7 +154,10 @@ fn admit_tcp(
 ) {
     let settings = server.config.settings();
     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-    if settings.protected_mode && settings.requirepass.is_empty() && !peer.ip().is_loopback() {
+    if settings.protected_mode
+        && server.acl.default_user().permissions().nopass
+        && !peer.ip().is_loopback()
+    {
         // A courtesy: if the socket does not take the line at once, closing must do.
         let _ = io::Write::write(&mut &stream, PROTECTED);
         server

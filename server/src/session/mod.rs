@@ -10,6 +10,7 @@ use protocol::resp::reply::Version;
 
 use self::{registry::Client, subscriptions::Subscriptions};
 use crate::{
+    acl::User,
     dispatch::{blocking::Waiter, transaction::Transaction},
     server::{self, Server},
 };
@@ -22,6 +23,7 @@ pub struct Session {
     pub database: usize,
     pub version: Version,
     pub flags: Flags,
+    pub user: Arc<User>,
     pub transaction: Option<Box<Transaction>>,
     pub subscriptions: Option<Box<Subscriptions>>,
     /// The command that waits, and with it the connection.
@@ -51,7 +53,8 @@ pub struct Flags {
 
 impl Session {
     pub fn new(server: Arc<Server>, client: Arc<Client>) -> Session {
-        let authenticated = server.config.settings().requirepass.is_empty();
+        let authenticated = server.acl.is_open();
+        let user = server.acl.default_user().clone();
         Session {
             server,
             client,
@@ -61,6 +64,7 @@ impl Session {
                 authenticated,
                 ..Flags::default()
             },
+            user,
             transaction: None,
             subscriptions: None,
             waiter: None,
@@ -82,7 +86,8 @@ impl Session {
         self.database = 0;
         self.client.set_database(0);
         self.version = Version::Resp2;
-        let authenticated = self.server.config.settings().requirepass.is_empty();
+        let authenticated = self.server.acl.is_open();
+        self.user = self.server.acl.default_user().clone();
         self.flags = Flags {
             authenticated,
             ..Flags::default()

@@ -5,6 +5,7 @@ use storage::value::number;
 use super::{flags, quoting, user};
 use crate::{
     dispatch::{args::Args, command::Result, error::Error},
+    server::Server,
     server::now,
     session::registry::{Address, Client},
 };
@@ -55,7 +56,7 @@ impl Filter {
     pub(super) fn read(
         args: &Args<'_>,
         mut index: usize,
-        databases: usize,
+        server: &Server,
         skip_me: bool,
     ) -> Result<Filter> {
         let mut filter = Filter {
@@ -89,11 +90,9 @@ impl Filter {
                 }
                 b"MAXAGE" if !negated => Test::AgeSeconds(seconds(value, "maxage")?),
                 b"IDLE" if !negated => Test::IdleSeconds(seconds(value, "idle")?),
-                b"DB" => Test::Database(database(value, databases)?),
+                b"DB" => Test::Database(database(value, server.keyspace.databases())?),
                 b"TYPE" => Test::Kind(kind(value)?),
-                b"USER" if value == super::super::connection::DEFAULT_USER => {
-                    Test::User(value.to_vec())
-                }
+                b"USER" if server.acl.user(value).is_some() => Test::User(value.to_vec()),
                 b"USER" => return Err(quoting("No such user '", value, "'")),
                 b"FLAGS" => Test::Flags(letters(value, FLAG_LETTERS, "flags")?),
                 b"CAPA" => Test::Capabilities(letters(value, b"r", "capa")?),

@@ -275,7 +275,7 @@ const LIST: Command = Command {
 };
 
 fn list(session: &mut Session, args: &Args<'_>, reply: &mut Reply) -> Result {
-    let filter = Filter::read(args, 2, session.server.keyspace.databases(), false)?;
+    let filter = Filter::read(args, 2, &session.server, false)?;
     note_self(session, args);
     let mut text = String::new();
     for client in session.server.clients.all() {
@@ -298,7 +298,7 @@ fn note_self(session: &Session, args: &Args<'_>) {
 }
 
 /// A client's line in CLIENT LIST.
-fn describe(client: &Client) -> String {
+pub(crate) fn describe(client: &Client) -> String {
     let details = client.details();
     let now = now().millis();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -414,7 +414,7 @@ fn kill(session: &mut Session, args: &Args<'_>, reply: &mut Reply) -> Result {
         reply.ok();
         return Ok(());
     }
-    let filter = Filter::read(args, 2, session.server.keyspace.databases(), true)?;
+    let filter = Filter::read(args, 2, &session.server, true)?;
     let mut killed = 0;
     for client in session.server.clients.all() {
         if filter.matches(&client, &session.client) {

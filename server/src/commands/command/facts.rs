@@ -78,7 +78,7 @@ fn flags(command: &Command) -> Vec<&'static str> {
 }
 
 /// Categories in the order they are shown.
-const CATEGORIES: &[(Category, &str)] = &[
+pub(crate) const CATEGORIES: &[(Category, &str)] = &[
     (Category::Keyspace, "keyspace"),
     (Category::Read, "read"),
     (Category::Write, "write"),
@@ -110,7 +110,7 @@ fn category_name(category: Category) -> &'static str {
 }
 
 /// The category of this name, in any case.
-pub(super) fn category(name: &[u8]) -> Option<Category> {
+pub(crate) fn category(name: &[u8]) -> Option<Category> {
     CATEGORIES
         .iter()
         .find(|(_, known)| known.as_bytes().eq_ignore_ascii_case(name))
@@ -118,7 +118,7 @@ pub(super) fn category(name: &[u8]) -> Option<Category> {
 }
 
 /// All ACL categories of a command: what its group and flags imply, and what it declares beyond.
-pub(super) fn categories(command: &Command) -> Vec<Category> {
+pub(crate) fn categories(command: &Command) -> Vec<Category> {
     let container = matches!(command.run, Run::Container);
     let group = group_category(command.group).filter(|_| !container);
     let implied = |category: Category| {

@@ -1,7 +1,7 @@
 //! COMMAND: what commands there are and how they are used, all of it derived from their declarations.
 
 mod docs;
-mod facts;
+pub(crate) mod facts;
 mod syntax;
 mod tips;
 

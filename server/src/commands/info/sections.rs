@@ -500,13 +500,11 @@ pub(super) fn stats(facts: &mut Facts<'_, '_>, lines: &mut Lines) {
         "instantaneous_eventloop_duration_usec",
     ]);
     lines.add("acl_access_denied_auth", read(&metrics.auth_denied));
-    lines.zeros(&[
-        "acl_access_denied_cmd",
-        "acl_access_denied_key",
-        "acl_access_denied_channel",
-        "acl_access_denied_tls_cert",
-        "acl_access_denied_db",
-    ]);
+    lines.add("acl_access_denied_cmd", read(&metrics.commands_denied));
+    lines.add("acl_access_denied_key", read(&metrics.keys_denied));
+    lines.add("acl_access_denied_channel", read(&metrics.channels_denied));
+    lines.add("acl_access_denied_tls_cert", 0);
+    lines.add("acl_access_denied_db", read(&metrics.databases_denied));
 }
 
 pub(super) fn replication(facts: &mut Facts<'_, '_>, lines: &mut Lines) {
