@@ -4,6 +4,7 @@
 pub mod acl;
 pub mod commands;
 pub mod config;
+pub mod digest;
 pub mod dispatch;
 pub mod glob;
 pub mod log;

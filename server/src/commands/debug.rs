@@ -1,6 +1,6 @@
 //! DEBUG: what tests and client fixtures ask of a server, for those who `enable-debug-command` lets.
 
-use std::{sync::atomic::Ordering, thread, time::Duration};
+use std::{convert::Infallible, sync::atomic::Ordering, thread, time::Duration};
 
 use protocol::resp::reply::Version;
 use storage::{
@@ -12,12 +12,18 @@ use storage::{
 
 use super::config::peer;
 use crate::{
+    digest::Digest,
     dispatch::{
         args::Args,
         command::{Arity::*, Command, Flag, Group, Reply, Result, Run},
         error::Error,
     },
-    log, server,
+    log,
+    persistence::{
+        recovery::{self, Existing},
+        snapshot,
+    },
+    server,
     session::Session,
 };
 
@@ -47,6 +53,14 @@ const HELP: &[(&str, usize, usize, &str, &str)] = &[
         "",
         "Gives the data a new replication ID.",
     ),
+    ("DIGEST", 2, 2, "", "Returns a fingerprint of all data."),
+    (
+        "DIGEST-VALUE",
+        2,
+        usize::MAX,
+        "<key> [<key> ...]",
+        "Returns fingerprints of keys' values.",
+    ),
     ("ERROR", 3, 3, "<message>", "Answers with this error."),
     ("HELP", 2, 2, "", "Lists the subcommands."),
     ("LOG", 3, 3, "<message>", "Writes a message to the log."),
@@ -64,6 +78,13 @@ const HELP: &[(&str, usize, usize, &str, &str)] = &[
         3,
         "<type>",
         "Answers with a value of this type of the protocol.",
+    ),
+    (
+        "RELOAD",
+        2,
+        5,
+        "[option ...]",
+        "Saves all data and loads it again. NOSAVE only loads, NOFLUSH keeps what is there, MERGE lets the file win.",
     ),
     (
         "SET-ACTIVE-EXPIRE",
@@ -100,6 +121,14 @@ fn debug(session: &mut Session, db: &mut Db<'_>, args: &Args<'_>, reply: &mut Re
             *session.server.replication_id.lock() = server::random_hex();
             reply.ok();
         }
+        "DIGEST" => reply.simple(&digest(db)),
+        "DIGEST-VALUE" => {
+            reply.array(args.len() - 2);
+            for index in 2..args.len() {
+                let digest = digest_value(db, args.key(index));
+                reply.simple(&digest.to_hex());
+            }
+        }
         "ERROR" => return Err(Error::new(args.word(2))),
         "HELP" => {
             reply.array(HELP.len() * 2);
@@ -122,6 +151,10 @@ fn debug(session: &mut Session, db: &mut Db<'_>, args: &Args<'_>, reply: &mut Re
             reply.ok();
         }
         "PROTOCOL" => return write_protocol(args, reply),
+        "RELOAD" => {
+            reload(session, db, args)?;
+            reply.ok();
+        }
         "SET-ACTIVE-EXPIRE" => {
             let on = number::parse_i64(args.word(2)).unwrap_or(0) != 0;
             session.server.active_expire.store(on, Ordering::Relaxed);
@@ -152,6 +185,83 @@ fn debug(session: &mut Session, db: &mut Db<'_>, args: &Args<'_>, reply: &mut Re
             return Err(Error::general(text.concat()));
         }
     }
+    Ok(())
+}
+
+/// The fingerprint of all data at one moment.
+fn digest(db: &mut Db<'_>) -> String {
+    let held = db.is_locked();
+    if !held {
+        db.lock_all();
+    }
+    let mut digest = Digest::default();
+    let mut database = None;
+    let walked = db.each_entry(|number, entry| {
+        if database != Some(number) {
+            database = Some(number);
+            digest.begin_database(number);
+        }
+        digest.add_entry(entry);
+        Ok::<(), Infallible>(())
+    });
+    debug_assert!(walked.is_ok());
+    if !held {
+        db.unlock();
+    }
+    digest.to_hex()
+}
+
+fn digest_value(db: &mut Db<'_>, key: Key<'_>) -> Digest {
+    let held = db.is_locked();
+    if !held {
+        db.lock(key.hash);
+    }
+    let digest = db.peek(key).map(Digest::of_value).unwrap_or_default();
+    if !held {
+        db.unlock();
+    }
+    digest
+}
+
+/// Writes the snapshot file and reads it back, while nobody else does anything.
+fn reload(session: &Session, db: &mut Db<'_>, args: &Args<'_>) -> Result {
+    let (mut save, mut flush, mut existing) = (true, true, Existing::Refuse);
+    for index in 2..args.len() {
+        if args.is(index, "NOSAVE") {
+            save = false;
+        } else if args.is(index, "NOFLUSH") {
+            flush = false;
+        } else if args.is(index, "MERGE") {
+            existing = Existing::Replace;
+        } else {
+            return Err(Error::general(
+                "DEBUG RELOAD only supports the MERGE, NOFLUSH and NOSAVE options.",
+            ));
+        }
+    }
+    let held = db.is_locked();
+    if !held {
+        db.lock_all();
+    }
+    let server = &session.server;
+    let result = if save && snapshot::save_locked(server, db).is_err() {
+        Err(Error::from_static("ERR"))
+    } else {
+        if flush {
+            db.flush(None);
+        }
+        recovery::load_file(server, db, existing).map_err(|reason| {
+            log::warning(reason);
+            Error::general("Error trying to load the RDB dump, check server logs.")
+        })
+    };
+    // The data is what it was, so nobody need hear of it.
+    db.begin();
+    if !held {
+        db.unlock();
+    }
+    result?;
+    log::warning("DB reloaded by DEBUG RELOAD");
     Ok(())
 }
 

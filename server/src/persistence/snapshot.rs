@@ -293,7 +293,10 @@ pub fn publish(beside: &Path, path: &Path) -> io::Result<()> {
 
 /// The snapshot file, and where it is written first.
 fn paths(settings: &Settings) -> (PathBuf, PathBuf) {
-    let beside = format!("temp-{}.rdb", std::process::id());
+    // DEBUG RELOAD may write one while another is being written.
+    static WRITTEN: AtomicU64 = AtomicU64::new(0);
+    let number = WRITTEN.fetch_add(1, Ordering::Relaxed);
+    let beside = format!("temp-{}-{number}.rdb", std::process::id());
     (
         settings.dir.join(&settings.dbfilename),
         settings.dir.join(beside),
@@ -323,7 +326,7 @@ fn save_by(server: &Server, work: impl FnOnce(&Path) -> io::Result<u64>) -> io::
             Ok(())
         }
         Err(error) => {
-            // Half a file harms nobody; the next try overwrites it.
+            // Half a file that stays harms nobody.
             let _ = fs::remove_file(&beside);
             if !snapshots.cancelled.load(Ordering::Relaxed) {
                 snapshots.last_ok.store(false, Ordering::Relaxed);

@@ -136,6 +136,15 @@ pub fn write_f64(number: f64, out: &mut Vec<u8>) {
     }
 }
 
+/// Appends a double with as few digits as tell it apart, large integers too: `1e+17`. As digests of data have it.
+pub fn write_f64_shortest(number: f64, out: &mut Vec<u8>) {
+    if number.is_finite() && number != 0.0 {
+        grisu::write(number, out);
+    } else {
+        write_f64(number, out);
+    }
+}
+
 /// Appends an integer in decimal.
 pub fn write_i64(number: i64, out: &mut Vec<u8>) {
     out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
