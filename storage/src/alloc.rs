@@ -37,8 +37,11 @@ pub struct Allocator;
 
 /// Bytes that are allocated now, by usable size, over all threads. O(1), approximate only while others allocate.
 pub fn allocated_bytes() -> usize {
-    let sum: isize = ALLOCATED
+    // Counters of threads that never were are zero, and best left out of the cache.
+    let used = NEXT_COUNTER.load(Ordering::Relaxed).min(SHARED_COUNTER);
+    let sum: isize = ALLOCATED[..used]
         .iter()
+        .chain(&ALLOCATED[SHARED_COUNTER..])
         .map(|counter| counter.0.load(Ordering::Relaxed))
         .sum();
     sum.max(0) as usize

@@ -15,6 +15,7 @@ use crate::{
     Error,
     changes::{ChangedKey, Changes, Effect, Event, EventClass, Listeners},
     entry::{Entry, EntryMut, EntryRef, Item, Meta},
+    eviction::Tracker,
     keyspace::{Garbage, Key, Keyspace, Locked},
     shard::Shard,
     table::{Place, Table},
@@ -40,6 +41,7 @@ pub struct Db<'a> {
     index: usize,
     now: Timestamp,
     touch: Touch,
+    tracker: Tracker,
     /// What the running command did.
     pub changes: Changes,
     /// Effects of the commands run under the locks held now, for the command log.
@@ -60,6 +62,7 @@ impl<'a> Db<'a> {
             index,
             now,
             touch: Touch::Yes,
+            tracker: keyspace.eviction.tracker(),
             changes: Changes {
                 listeners: keyspace.listeners(),
                 ..Changes::default()
@@ -301,7 +304,7 @@ impl<'a> Db<'a> {
             Some(entry) => {
                 self.hits.set(self.hits.get() + 1);
                 if self.touch == Touch::Yes {
-                    entry.set_access(access_clock(self.now));
+                    entry.set_access(self.used(entry.access(), key.hash));
                 }
             }
             None => {
@@ -365,13 +368,13 @@ impl<'a> Db<'a> {
         let Some(place) = self.live(key) else {
             return Ok(None);
         };
-        let (now, index) = (self.now, self.index);
+        let index = self.index;
         let entry = self.table(key.hash).entry(place);
         if T::of(entry.value()).is_none() {
             return Err(Error::WrongType);
         }
         if self.touch == Touch::Yes {
-            entry.set_access(access_clock(now));
+            entry.set_access(self.used(entry.access(), key.hash));
         }
         let number = self.keyspace.shard_of(key.hash);
         let Db {
@@ -410,28 +413,25 @@ impl<'a> Db<'a> {
 
     /// Sets the key to a value of any type, with no deadline but the one given; what was there is gone.
     pub fn put(&mut self, key: Key<'_>, value: Value, meta: Meta) {
-        let entry = Entry::new(key.bytes, value, self.stamped(meta));
-        self.put_entry(key, entry);
+        self.put_entry(key, Entry::new(key.bytes, value, meta));
     }
 
     /// Sets the key to a string of bytes, copied once.
     #[inline]
     pub fn put_bytes(&mut self, key: Key<'_>, bytes: &[u8], meta: Meta) {
-        let entry = Entry::string(key.bytes, bytes, self.stamped(meta));
-        self.put_entry(key, entry);
+        self.put_entry(key, Entry::string(key.bytes, bytes, meta));
     }
 
     /// Sets the key to an integer.
     #[inline]
     pub fn put_integer(&mut self, key: Key<'_>, number: i64, meta: Meta) {
-        let entry = Entry::integer(key.bytes, number, self.stamped(meta));
-        self.put_entry(key, entry);
+        self.put_entry(key, Entry::integer(key.bytes, number, meta));
     }
 
     /// Changes the number of a key that exists, keeping deadline and the rest.
     pub fn set_integer(&mut self, key: Key<'_>, number: i64) {
         let Some(place) = self.live(key) else { return };
-        let access = access_clock(self.now);
+        let access = self.used(self.table(key.hash).entry(place).access(), key.hash);
         let table = self.table_mut(key.hash);
         if table.entry_mut(place).set_integer(number) {
             table.entry(place).set_access(access);
@@ -476,7 +476,7 @@ impl<'a> Db<'a> {
             self.mark_raw(key);
             return Ok(result);
         };
-        let access = access_clock(self.now);
+        let access = self.used(self.table(key.hash).entry(place).access(), key.hash);
         let table = self.table_mut(key.hash);
         table.entry(place).set_access(access);
         if let Some(buffer) = table.entry_mut(place).into_shared() {
@@ -704,36 +704,103 @@ impl<'a> Db<'a> {
             .fetch_add(1, Ordering::Relaxed);
         self.touch_key(key);
         self.notify(key, EventClass::Expired, "expired");
-        if self.changes.listeners.contains(Listeners::LOG) {
-            let deletion: Vec<Box<[u8]>> = vec![b"DEL".as_slice().into(), key.bytes.into()];
-            self.changes.deletions.push((self.index, deletion));
-        }
+        self.log_deletion(key);
     }
 
     #[inline]
     fn put_entry(&mut self, key: Key<'_>, entry: Entry) {
-        let index = self.index;
-        let shard = self.shard_mut(key.hash);
-        match shard.tables[index].find(key.hash, key.bytes) {
+        let found = self.table(key.hash).find(key.hash, key.bytes);
+        match found {
             Some(place) => {
-                if shard.snapshot.is_some() {
-                    shard.keep_pre_image(index, place);
-                }
-                let old = shard.tables[index].replace(place, entry);
+                self.keep_pre_image(key.hash, place);
+                let access = self.table(key.hash).entry(place).access();
+                entry.look().set_access(self.used(access, key.hash));
+                let old = self.table_mut(key.hash).replace(place, entry);
                 self.drop_entry(old);
             }
             None => {
-                shard.tables[index].insert(key.hash, entry);
+                let eviction = &self.keyspace.eviction;
+                let access = self.tracker.fresh(eviction, key.hash, self.now);
+                entry.look().set_access(access);
+                self.table_mut(key.hash).insert(key.hash, entry);
                 self.notify(key, EventClass::New, "new");
             }
         }
     }
 
+    /// A running snapshot gets the entry as it is before it changes.
     #[inline]
-    fn stamped(&self, meta: Meta) -> Meta {
-        Meta {
-            access: access_clock(self.now),
-            ..meta
+    fn keep_pre_image(&mut self, hash: u64, place: Place) {
+        let index = self.index;
+        let shard = self.shard_mut(hash);
+        if shard.snapshot.is_some() {
+            shard.keep_pre_image(index, place);
+        }
+    }
+
+    /// The access bits of a key that is used and had `bits`.
+    #[inline]
+    fn used(&self, bits: u16, hash: u64) -> u16 {
+        self.tracker
+            .used(&self.keyspace.eviction, bits, hash, self.now)
+    }
+
+    /// Notes a use of a key outside the lookups that do so.
+    pub fn note_use(&mut self, key: Key<'_>) {
+        if let Some(place) = self.live(key) {
+            let entry = self.table(key.hash).entry(place);
+            entry.set_access(self.used(entry.access(), key.hash));
+        }
+    }
+
+    /// Evicts a key if `still` says so of its entry, locking its shard. About how many keys are left per shard, if it is
+    /// gone now; one that has expired goes as such.
+    pub(crate) fn evict(
+        &mut self,
+        database: usize,
+        key: Key<'_>,
+        still: impl FnOnce(EntryRef<'_>) -> bool,
+    ) -> Option<usize> {
+        let selected = self.select(database);
+        self.lock(key.hash);
+        let left = self.evict_locked(key, still);
+        self.unlock();
+        self.select(selected);
+        left
+    }
+
+    fn evict_locked(
+        &mut self,
+        key: Key<'_>,
+        still: impl FnOnce(EntryRef<'_>) -> bool,
+    ) -> Option<usize> {
+        let table = self.table(key.hash);
+        let place = table.find(key.hash, key.bytes)?;
+        let keys = self.shard(key.hash).tables.iter().map(Table::len).sum();
+        if table.entry(place).is_expired(self.now) {
+            self.delete_expired(key, place);
+            return Some(keys);
+        }
+        if !still(table.entry(place)) {
+            return None;
+        }
+        self.keep_pre_image(key.hash, place);
+        let entry = self.table_mut(key.hash).remove(place);
+        self.drop_entry(entry);
+        self.keyspace
+            .statistics
+            .evicted
+            .fetch_add(1, Ordering::Relaxed);
+        self.touch_key(key);
+        self.notify(key, EventClass::Evicted, "evicted");
+        self.log_deletion(key);
+        Some(keys)
+    }
+
+    fn log_deletion(&mut self, key: Key<'_>) {
+        if self.changes.listeners.contains(Listeners::LOG) {
+            let deletion: Vec<Box<[u8]>> = vec![b"DEL".as_slice().into(), key.bytes.into()];
+            self.changes.deletions.push((self.index, deletion));
         }
     }
 

@@ -14,6 +14,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use crate::{
     changes::{CommandLog, Listeners},
+    eviction::Eviction,
     hash,
     shard::Shard,
     value::{Settings, Value},
@@ -46,6 +47,8 @@ pub struct Statistics {
     pub freed: AtomicU64,
     /// Values on their way to the freeing thread.
     pub freeing: AtomicUsize,
+    /// About how many bytes they hold.
+    pub freeing_bytes: AtomicUsize,
     /// Changes to data since the last save.
     pub dirty: AtomicU64,
 }
@@ -62,6 +65,7 @@ pub struct Keyspace {
     flush_at: AtomicI64,
     pub statistics: Statistics,
     pub settings: Settings,
+    pub eviction: Eviction,
     freer: Option<Mutex<Sender<Garbage>>>,
     log: OnceLock<Box<dyn CommandLog>>,
     pub(crate) snapshot_running: AtomicBool,
@@ -71,6 +75,16 @@ pub struct Keyspace {
 pub enum Garbage {
     Value(Value),
     Tables(Vec<crate::table::Table>),
+}
+
+impl Garbage {
+    /// About how many bytes dropping it frees. O(1) per value or table.
+    pub fn memory_bytes(&self) -> usize {
+        match self {
+            Garbage::Value(value) => value.memory_bytes(),
+            Garbage::Tables(tables) => tables.iter().map(crate::table::Table::memory_bytes).sum(),
+        }
+    }
 }
 
 /// The shards that are locked, by number.
@@ -100,6 +114,7 @@ impl Keyspace {
             flush_at: AtomicI64::new(0),
             statistics: Statistics::default(),
             settings: Settings::default(),
+            eviction: Eviction::default(),
             freer: freer.map(Mutex::new),
             log: OnceLock::new(),
             snapshot_running: AtomicBool::new(false),
@@ -223,10 +238,17 @@ impl Keyspace {
     /// Hands something big to the freeing thread.
     pub fn free_elsewhere(&self, garbage: Garbage) {
         if let Some(freer) = &self.freer {
+            let bytes = garbage.memory_bytes();
             self.statistics.freeing.fetch_add(1, Ordering::Relaxed);
+            self.statistics
+                .freeing_bytes
+                .fetch_add(bytes, Ordering::Relaxed);
             // A failed send returns the garbage, which is then dropped here: the thread is gone at shutdown only.
             if freer.lock().send(garbage).is_err() {
                 self.statistics.freeing.fetch_sub(1, Ordering::Relaxed);
+                self.statistics
+                    .freeing_bytes
+                    .fetch_sub(bytes, Ordering::Relaxed);
             }
         }
     }

@@ -13,6 +13,7 @@ pub mod changes;
 pub mod db;
 pub mod entry;
 pub mod error;
+pub mod eviction;
 pub mod hash;
 pub mod keyspace;
 pub mod rdb;

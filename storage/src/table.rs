@@ -455,6 +455,48 @@ impl Table {
         found.map(|place| (place, self.entry(place)))
     }
 
+    /// Visits up to `wanted` entries that have a deadline, from a random segment on (`random` is any 64 bits). O(1) where
+    /// many have one; segments without any are passed over by their headers.
+    pub fn visit_deadlines<'a>(
+        &'a self,
+        random: u64,
+        wanted: usize,
+        mut visit: impl FnMut(Place, EntryRef<'a>),
+    ) {
+        let mut left = wanted.min(self.deadlines);
+        if left == 0 {
+            return;
+        }
+        let segments = self.directory.len();
+        let start = (random >> 32) as usize & (segments - 1);
+        let mut index = start;
+        while left > 0 && index < start + segments {
+            let segment = self.directory[index % segments];
+            let span = 1usize << (self.depth - segment.header().depth);
+            if segment.header().earliest != i64::MAX {
+                // From a random bucket on, so that all of a segment's entries have their turn.
+                let buckets = segment.buckets();
+                let first = random as u32 as usize % buckets;
+                for offset in 0..buckets {
+                    segment.visit_bucket((first + offset) % buckets, &mut |bucket, slot| {
+                        let place = Place {
+                            bucket,
+                            slot,
+                            segment,
+                        };
+                        let entry = self.entry(place);
+                        if left > 0 && entry.deadline().is_some() {
+                            left -= 1;
+                            visit(place, entry);
+                        }
+                    });
+                }
+            }
+            index = (index | (span - 1)) + 1;
+        }
+        // The first segment may begin before the start; what lies there was visited with it.
+    }
+
     /// Merges sparse segments with their siblings and shrinks sparse segments; looks at `budget` segments from
     /// directory position `from` on and returns the next position, 0 at the end.
     pub fn compact(&mut self, from: usize, budget: usize) -> usize {

@@ -68,6 +68,20 @@ pub enum Value {
 }
 
 impl Value {
+    /// Bytes that the value holds. O(1), or O(elements) of a small one.
+    pub fn memory_bytes(&self) -> usize {
+        match self {
+            Value::String(bytes) => bytes.capacity(),
+            Value::Int(_) => 0,
+            Value::Shared(buffer) => ValueRef::Shared(buffer).memory_bytes(),
+            Value::List(list) => list.memory_bytes(),
+            Value::Set(set) => set.memory_bytes(),
+            Value::Hash(hash) => hash.memory_bytes(),
+            Value::SortedSet(set) => set.memory_bytes(),
+            Value::Stream(stream) => ValueRef::Stream(stream).memory_bytes(),
+        }
+    }
+
     pub fn look(&self) -> ValueRef<'_> {
         match self {
             Value::String(bytes) => ValueRef::Bytes(bytes),
