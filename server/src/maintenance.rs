@@ -11,6 +11,7 @@ use storage::{db::Db, keyspace::Key, shard::Shard, time::Timestamp};
 
 use crate::{
     commands::keys,
+    dispatch::memory,
     metrics::Instantaneous,
     persistence::{aof, snapshot},
     server::{self, Server},
@@ -22,6 +23,9 @@ const SWEEP_PERIOD: Duration = Duration::from_millis(100);
 const SWEEP_BUDGET: usize = 1000;
 /// Segments looked at for compaction per shard, database and second.
 const COMPACT_BUDGET: usize = 16;
+
+/// How long evicting may take at a time.
+const EVICT_TIME: Duration = Duration::from_millis(10);
 
 /// Works until the program ends.
 pub async fn run(server: Arc<Server>) {
@@ -35,6 +39,7 @@ pub async fn run(server: Arc<Server>) {
             sweep(&server, server::now());
         }
         flush_when_due(&server, server::now());
+        evict(&server, server::now());
         if ticks.is_multiple_of(10) {
             compact(&server);
             last = sample_rates(&server, last);
@@ -78,6 +83,14 @@ fn find_expired(server: &Server, shard: usize, now: Timestamp, due: &mut Vec<(us
                 due.push((database, table.entry(place).key().into()));
             });
         }
+    }
+}
+
+/// Goes on evicting what commands left over.
+fn evict(server: &Server, now: Timestamp) {
+    if server.keyspace.eviction.is_limited() {
+        let mut db = Db::new(&server.keyspace, 0, now);
+        memory::make_room(server, &mut db, Some(EVICT_TIME));
     }
 }
 

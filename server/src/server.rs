@@ -21,7 +21,7 @@ use tokio::sync::Notify;
 use crate::{
     acl::Acl,
     config::{Config, RdbVersionCheck},
-    dispatch::blocking,
+    dispatch::{blocking, memory},
     log,
     metrics::{Metrics, command_log::CommandLog},
     persistence::{
@@ -156,6 +156,7 @@ impl Server {
             from.rdb_version_check == RdbVersionCheck::Relaxed,
             Ordering::Relaxed,
         );
+        self.keyspace.eviction.configure(memory::options(&from));
         self.command_log.configure(&from);
         self.aof.configure(&from);
         self.clients
@@ -289,6 +290,7 @@ fn start_freeing(server: &Arc<Server>, garbage: Receiver<Garbage>) {
     let server = Arc::downgrade(server);
     let work = move || {
         for piece in garbage {
+            let bytes = piece.memory_bytes();
             drop(piece);
             if let Some(server) = server.upgrade() {
                 server
@@ -296,6 +298,11 @@ fn start_freeing(server: &Arc<Server>, garbage: Receiver<Garbage>) {
                     .statistics
                     .freeing
                     .fetch_sub(1, Ordering::Relaxed);
+                server
+                    .keyspace
+                    .statistics
+                    .freeing_bytes
+                    .fetch_sub(bytes, Ordering::Relaxed);
                 server
                     .keyspace
                     .statistics

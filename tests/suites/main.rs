@@ -8,6 +8,7 @@ mod append_only;
 mod atomicity;
 mod blocking;
 mod connection;
+mod eviction;
 mod keys;
 mod lists;
 mod memcached;

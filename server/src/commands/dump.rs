@@ -6,8 +6,9 @@ use std::sync::atomic::Ordering;
 
 use storage::{
     changes::EventClass,
-    db::{Db, access_clock},
+    db::Db,
     entry::Meta,
+    eviction,
     rdb::{self, Dialect, Limits, VersionCheck},
     time::Timestamp,
     value::{Value, ValueRef},
@@ -147,11 +148,9 @@ impl Options {
 
 fn restore(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
     let options = Options::read(args)?;
-    let (key, now) = (args.key(1), db.now());
-    if !options.replace
-        && let Some(entry) = db.entry_mut(key)
-    {
-        entry.look().set_access(access_clock(now));
+    let key = args.key(1);
+    if !options.replace && db.entry_mut(key).is_some() {
+        db.note_use(key);
         return Err(BUSY_KEY);
     }
     let ttl = args.integer(2)?;
@@ -182,9 +181,7 @@ fn restore(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
         ..Meta::default()
     };
     db.put(key, value, meta);
-    if let Some(idle) = options.idle_seconds {
-        set_idle(db, key, idle);
-    }
+    set_access(db, key, &options);
     db.changed(key, EventClass::Generic, "restore");
     if let Some(deadline) = deadline
         && !options.absolute
@@ -214,11 +211,14 @@ fn decode(db: &Db<'_>, payload: &[u8]) -> Result<Value> {
     })
 }
 
-/// Makes the key look as if it was last used so many seconds ago; the oldest that can be told, if that is longer.
-fn set_idle(db: &Db<'_>, key: storage::keyspace::Key<'_>, seconds: i64) {
-    if let Some(entry) = db.peek(key) {
-        let idle = u16::try_from(seconds).unwrap_or(u16::MAX);
-        entry.set_access(access_clock(db.now()).wrapping_sub(idle));
+/// Makes the key look as if it was last used as long ago, or as often, as the options say.
+fn set_access(db: &Db<'_>, key: storage::keyspace::Key<'_>, options: &Options) {
+    let idle = options.idle_seconds.map(|seconds| seconds as u64);
+    let access = eviction::restored(db.keyspace(), idle, options.frequency, db.now());
+    if let Some(access) = access
+        && let Some(entry) = db.peek(key)
+    {
+        entry.set_access(access);
     }
 }
 

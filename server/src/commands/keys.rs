@@ -2,8 +2,9 @@
 
 use storage::{
     changes::{ChangedKey, EventClass},
-    db::{Db, access_clock},
+    db::Db,
     entry::EntryRef,
+    eviction,
     keyspace::Key,
     table::CURSOR_BITS,
     time::Timestamp,
@@ -1097,10 +1098,16 @@ pub fn encoding(entry: EntryRef<'_>) -> &'static str {
 
 fn object_freq(db: &Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
     match db.peek(args.key(2)) {
-        Some(_) => Err(Error::general(
-            "An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when switching \
-             between policies at runtime LRU and LFU data will take some time to adjust.",
-        )),
+        Some(entry) => match eviction::frequency(db.keyspace(), entry, db.now()) {
+            Some(frequency) => {
+                reply.integer(frequency.into());
+                Ok(())
+            }
+            None => Err(Error::general(
+                "An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when \
+                 switching between policies at runtime LRU and LFU data will take some time to adjust.",
+            )),
+        },
         None => {
             reply.null();
             Ok(())
@@ -1110,9 +1117,15 @@ fn object_freq(db: &Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
 
 fn object_idletime(db: &Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
     match db.peek(args.key(2)) {
-        Some(entry) => reply.integer(i64::from(
-            access_clock(db.now()).wrapping_sub(entry.access()),
-        )),
+        Some(entry) => match eviction::idle_seconds(db.keyspace(), entry.access(), db.now()) {
+            Some(seconds) => reply.integer(seconds.into()),
+            None => {
+                return Err(Error::general(
+                    "An LFU maxmemory policy is selected, idle time not tracked. Please note that when switching \
+                     between policies at runtime LRU and LFU data will take some time to adjust.",
+                ));
+            }
+        },
         None => reply.null(),
     }
     Ok(())

@@ -29,7 +29,7 @@ const CLUSTER: Effect = AcceptedWithoutEffect("there is no cluster mode");
 const TLS: Effect = AcceptedWithoutEffect("connections are not encrypted");
 const NO_TLS: &str = "Unable to update TLS configuration. Check server logs.";
 const SCRIPTING: Effect = AcceptedWithoutEffect("there are no scripts");
-const EVICTION: Effect = AcceptedWithoutEffect("memory is not limited");
+const CLIENT_EVICTION: Effect = AcceptedWithoutEffect("clients are not closed to save memory");
 const RDMA: Effect = AcceptedWithoutEffect("there is no RDMA transport");
 const DEFRAGMENTATION: Effect = AcceptedWithoutEffect("the allocator needs no defragmentation");
 const BACKGROUND_FREEING: Effect =
@@ -234,7 +234,7 @@ directives! {
         /// Most bytes that all clients' buffers may have together, or their share of `maxmemory`; 0 is no limit.
         maxmemory_clients: MemoryLimit =
             memory_or_percent(0, LONG_MAX, "argument must be a memory or percent value"),
-            "maxmemory-clients", AtRunTime, EVICTION;
+            "maxmemory-clients", AtRunTime, CLIENT_EVICTION;
         /// Longest string in a request.
         proto_max_bulk_len: u64 = memory(512 * MB, MB, LONG_MAX), "proto-max-bulk-len", AtRunTime, Effective;
         /// How many keys the server remembers for clients that cache them.
@@ -250,17 +250,17 @@ directives! {
     "Memory and eviction" {
         /// Most memory the data may use, in bytes or as a share of the machine's; 0 is no limit.
         maxmemory: MemoryLimit = memory_or_percent(0, u64::MAX, "argument must be a memory value"), "maxmemory",
-            AtRunTime, EVICTION;
+            AtRunTime, Effective;
         /// What goes when the memory is used up.
-        maxmemory_policy: EvictionPolicy = choice(EvictionPolicy::NoEviction), "maxmemory-policy", AtRunTime, EVICTION;
+        maxmemory_policy: EvictionPolicy = choice(EvictionPolicy::NoEviction), "maxmemory-policy", AtRunTime, Effective;
         /// How many keys compete for being evicted.
-        maxmemory_samples: u32 = integer(5, 1, 64), "maxmemory-samples", AtRunTime, EVICTION;
+        maxmemory_samples: u32 = integer(5, 1, 64), "maxmemory-samples", AtRunTime, Effective;
         /// How long evicting may hold up other work, from 0 to 100.
-        maxmemory_eviction_tenacity: u32 = integer(10, 0, 100), "maxmemory-eviction-tenacity", AtRunTime, EVICTION;
+        maxmemory_eviction_tenacity: u32 = integer(10, 0, 100), "maxmemory-eviction-tenacity", AtRunTime, Effective;
         /// How much harder it gets to raise a key's frequency.
-        lfu_log_factor: u32 = integer(10, 0, INT_MAX), "lfu-log-factor", AtRunTime, EVICTION;
+        lfu_log_factor: u32 = integer(10, 0, INT_MAX), "lfu-log-factor", AtRunTime, Effective;
         /// Minutes after which an unused key's frequency falls.
-        lfu_decay_time: u32 = integer(1, 0, INT_MAX), "lfu-decay-time", AtRunTime, EVICTION;
+        lfu_decay_time: u32 = integer(1, 0, INT_MAX), "lfu-decay-time", AtRunTime, Effective;
         /// How eagerly expired keys are looked for, from 1 to 10.
         active_expire_effort: u32 = integer(1, 1, 10), "active-expire-effort", AtRunTime, Effective;
         /// Keeps expired keys while data is imported.

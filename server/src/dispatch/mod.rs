@@ -9,6 +9,7 @@ pub mod blocking;
 pub mod command;
 pub mod error;
 pub mod keys;
+pub mod memory;
 pub mod table;
 pub mod transaction;
 
@@ -182,7 +183,7 @@ enum Gate {
 #[inline]
 fn admit(
     session: &mut Session,
-    db: &Db<'_>,
+    db: &mut Db<'_>,
     registered: &'static Registered,
     args: &Args<'_>,
     reply: &mut Reply,
@@ -204,6 +205,10 @@ fn admit(
     }
     if !session.server.snapshots.last_ok() && refused_unsaved(session, command) {
         return Err(Error::MISCONF);
+    }
+    if session.server.keyspace.eviction.is_limited() {
+        memory::gate(session, db, command)
+            .map_err(|error| refuse_exec(session, registered, error))?;
     }
     if session.flags.in_transaction {
         return commands_in_transaction(session, registered, args, reply);

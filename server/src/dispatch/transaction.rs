@@ -23,7 +23,7 @@ use storage::{
 use super::{
     args::Args,
     blocking, call_any,
-    command::{Later, Reply, Result, Run},
+    command::{Flag, Later, Reply, Result, Run},
     error::Error,
     fail,
     keys::{each_key, wants_all_shards},
@@ -105,6 +105,13 @@ impl Transaction {
         self.queued
             .iter()
             .any(|queued| queued.registered.command.is_write())
+    }
+
+    /// Whether a queued command may need memory.
+    pub fn needs_room(&self) -> bool {
+        self.queued
+            .iter()
+            .any(|queued| queued.registered.command.has(Flag::DenyOom))
     }
 
     /// Stops watching. Takes each key's lock in turn.

@@ -117,14 +117,13 @@ pub(super) fn find(db: &Db<'_>, key: Key<'_>) -> Result<Option<Found>> {
 
 /// Notes that the item was fetched.
 pub(super) fn note_fetched(db: &mut Db<'_>, key: Key<'_>) {
-    let access = storage::db::access_clock(db.now());
+    db.note_use(key);
     if let Some(mut entry) = db.entry_mut(key) {
         let marks = entry.look().marks();
         entry.set_marks(ItemMarks {
             fetched: true,
             ..marks
         });
-        entry.look().set_access(access);
     }
 }
 

@@ -8,11 +8,7 @@ use protocol::{
     },
     output::Output,
 };
-use storage::{
-    db::{Db, access_clock},
-    entry::ItemMarks,
-    keyspace::Key,
-};
+use storage::{db::Db, entry::ItemMarks, eviction, keyspace::Key};
 
 use super::{
     item::{self, Found, Result, Sum, Value},
@@ -176,7 +172,9 @@ fn find(db: &mut Db<'_>, key: Key<'_>, flags: &MetaFlags<'_>) -> Result<Option<L
 }
 
 fn idle_seconds(db: &Db<'_>, found: &Found) -> u64 {
-    u64::from(access_clock(db.now()).wrapping_sub(found.access))
+    eviction::idle_seconds(db.keyspace(), found.access, db.now())
+        .unwrap_or_default()
+        .into()
 }
 
 /// The flags that every answer carries.

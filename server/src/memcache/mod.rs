@@ -7,6 +7,7 @@
 mod item;
 mod meta;
 mod permissions;
+mod room;
 mod stats;
 mod text;
 
@@ -75,6 +76,12 @@ impl Memcache {
             return None;
         }
         let mark = output.mark();
+        if db.keyspace().eviction.is_limited()
+            && room::is_refused(&self.session, db, settings, &request)
+        {
+            room::refuse(db, &request, &mut ResponseWriter::new(output));
+            return None;
+        }
         let result = match request {
             Request::Quit => return Some(Then::Close),
             Request::Shutdown { way } => return self.shut_down(settings, way, output),

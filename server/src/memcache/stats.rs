@@ -9,7 +9,7 @@ use protocol::{
     },
     output::Output,
 };
-use storage::{alloc, db::Db, value::Type};
+use storage::{alloc, db::Db, eviction, value::Type};
 
 use super::{VERSION, item::Result};
 use crate::{
@@ -112,6 +112,7 @@ pub(super) fn run(
         Request::CacheMemlimit { mebibytes, reply } => {
             let limit = crate::config::MemoryLimit::Bytes(mebibytes.saturating_mul(1 << 20));
             server.config.change(|settings| settings.maxmemory = limit);
+            server.apply_settings();
             reply
         }
         Request::LruCrawler { command, reply } => match command {
@@ -333,7 +334,7 @@ fn connections(server: &Server, db: &Db<'_>, answer: &mut ResponseWriter<'_>) {
 
 /// Lists all items, one shard at a time.
 fn dump(db: &mut Db<'_>, answer: &mut ResponseWriter<'_>, with_facts: bool) {
-    let now = db.now();
+    let (now, keyspace) = (db.now(), db.keyspace());
     let _: Option<()> = db.each_shard(0, |_, shard| {
         shard.tables[0].traverse(0, usize::MAX, |_, entry| {
             if entry.is_expired(now) || entry.value_type() != Type::String {
@@ -344,7 +345,7 @@ fn dump(db: &mut Db<'_>, answer: &mut ResponseWriter<'_>, with_facts: bool) {
                 return;
             }
             let item = entry.item().unwrap_or_default();
-            let idle = storage::db::access_clock(now).wrapping_sub(entry.access());
+            let idle = eviction::idle_seconds(keyspace, entry.access(), now).unwrap_or_default();
             let facts = ItemFacts {
                 exptime: entry.deadline().map(|deadline| deadline.seconds()),
                 last_access: now.seconds() - i64::from(idle),

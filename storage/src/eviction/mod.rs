@@ -417,7 +417,7 @@ pub fn restored(
 
 /// True once in `count` times.
 fn one_in(count: usize) -> bool {
-    random() % count.max(1) as u64 == 0
+    random().is_multiple_of(count.max(1) as u64)
 }
 
 /// 64 random bits, for choices that nobody gains from foreseeing.

@@ -67,7 +67,7 @@ pub(super) fn score(entry: EntryRef<'_>, clock: u32, hand_passes: bool) -> u64 {
         return if age > ROUND { UNUSED + age } else { age };
     }
     if hand_passes {
-        entry.set_access(uses - USE | again);
+        entry.set_access((uses - USE) | again);
     }
     0
 }
