@@ -15,6 +15,7 @@ use storage::{
         self, Limits, VersionCheck,
         file::{ChecksumCheck, FileEntry, FileReader, Record},
     },
+    time::Timestamp,
     value::number,
 };
 
@@ -74,38 +75,57 @@ pub fn load_file(server: &Server, db: &mut Db<'_>, existing: Existing) -> Result
             ));
         }
     };
-    let loaded = load(server, db, file, existing).map_err(|reason| {
+    let selected = db.index();
+    let loaded = open(server, db.now(), file)
+        .and_then(|mut reader| load_records(server, db, &mut reader, existing));
+    db.select(selected);
+    let loaded = loaded.map_err(|reason| {
         format!(
             "Fatal error loading the DB from {}: {reason}. Exiting.",
             path.display()
         )
     })?;
-    let Loaded {
-        keys,
-        expired,
-        empty,
-        functions,
-    } = loaded;
-    log::notice(format!(
-        "Done loading RDB, keys loaded: {keys}, keys expired: {expired}, empty keys skipped: {empty}."
-    ));
-    if functions > 0 {
-        log::warning(format!(
-            "{functions} function libraries of the RDB file were passed over"
-        ));
-    }
+    loaded.tell();
     let snapshots = &server.snapshots;
-    snapshots.keys_loaded.store(keys, Ordering::Relaxed);
-    snapshots.keys_expired.store(expired, Ordering::Relaxed);
+    snapshots.keys_loaded.store(loaded.keys, Ordering::Relaxed);
+    snapshots
+        .keys_expired
+        .store(loaded.expired, Ordering::Relaxed);
     Ok(true)
 }
 
-fn load(
-    server: &Server,
-    db: &mut Db<'_>,
-    input: impl Read,
-    existing: Existing,
-) -> Result<Loaded, String> {
+impl Loaded {
+    fn tell(self) {
+        let Loaded {
+            keys,
+            expired,
+            empty,
+            functions,
+        } = self;
+        log::notice(format!(
+            "Done loading RDB, keys loaded: {keys}, keys expired: {expired}, empty keys skipped: {empty}."
+        ));
+        if functions > 0 {
+            log::warning(format!(
+                "{functions} function libraries of the RDB file were passed over"
+            ));
+        }
+    }
+}
+
+/// Loads the snapshot that an append-only file begins with; the reader stands behind it then.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn load_base<R: Read>(server: &Server, input: R) -> Result<FileReader<R>, String> {
+    let mut db = Db::new(&server.keyspace, 0, server::now());
+    let mut reader = open(server, db.now(), input)?;
+    let loaded = load_records(server, &mut db, &mut reader, Existing::Refuse)?;
+    loaded.tell();
+    Ok(reader)
+}
+
+fn open<R: Read>(server: &Server, now: Timestamp, input: R) -> Result<FileReader<R>, String> {
     let settings = &server.keyspace.settings;
     let versions = if settings.rdb_version_check_relaxed.load(Ordering::Relaxed) {
         VersionCheck::Relaxed
@@ -118,12 +138,7 @@ fn load(
         ChecksumCheck::Off
     };
     let limits = Limits::from(settings);
-    let mut reader = FileReader::new(input, limits, db.now(), versions, checksum)
-        .map_err(|error| explain(error, 0))?;
-    let selected = db.index();
-    let loaded = load_records(server, db, &mut reader, existing);
-    db.select(selected);
-    loaded
+    FileReader::new(input, limits, now, versions, checksum).map_err(|error| explain(error, 0))
 }
 
 fn load_records<R: Read>(
