@@ -43,6 +43,8 @@ pub struct Statistics {
     pub hits: AtomicU64,
     pub misses: AtomicU64,
     pub expired: AtomicU64,
+    /// Fields of hashes.
+    pub expired_fields: AtomicU64,
     pub evicted: AtomicU64,
     pub freed: AtomicU64,
     /// Values on their way to the freeing thread.

@@ -9,6 +9,7 @@ mod atomicity;
 mod blocking;
 mod connection;
 mod eviction;
+mod hashes;
 mod keys;
 mod lists;
 mod memcached;

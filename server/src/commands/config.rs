@@ -222,6 +222,7 @@ fn reset_statistics(session: &mut Session, _args: &Args<'_>, reply: &mut Reply) 
         &statistics.hits,
         &statistics.misses,
         &statistics.expired,
+        &statistics.expired_fields,
         &statistics.evicted,
         &statistics.freed,
     ] {

@@ -60,6 +60,52 @@ pub fn resolve(
     at.map(Timestamp).ok_or_else(|| invalid(command))
 }
 
+/// Reads a time that may be zero, as the commands about fields of hashes want it.
+///
+/// # Errors
+/// Not an integer, negative, or beyond what milliseconds can say.
+pub fn read_not_negative(
+    word: &[u8],
+    unit: Unit,
+    base: Base,
+    now: Timestamp,
+    command: &str,
+) -> Result<Timestamp> {
+    let value = number::parse_i64(word).ok_or(Error::NOT_AN_INTEGER)?;
+    if value < 0 {
+        return Err(invalid(command));
+    }
+    resolve(value, unit, base, now, command)
+}
+
+/// A deadline as TTL and its relatives tell it.
+pub fn tell(deadline: Timestamp, unit: Unit, base: Base, now: Timestamp) -> i64 {
+    let millis = match base {
+        Base::Epoch => deadline.millis(),
+        Base::Now => deadline.millis().saturating_sub(now.millis()).max(0),
+    };
+    match (unit, base) {
+        (Unit::Milliseconds, _) => millis,
+        // A remaining time is rounded, a moment is cut.
+        (Unit::Seconds, Base::Now) => millis.saturating_add(500) / 1000,
+        (Unit::Seconds, Base::Epoch) => millis / 1000,
+    }
+}
+
+/// The option that introduces a deadline: EX, PX, EXAT, PXAT.
+pub fn option(word: &[u8]) -> Option<(Unit, Base)> {
+    let options = [
+        ("EX", (Unit::Seconds, Base::Now)),
+        ("PX", (Unit::Milliseconds, Base::Now)),
+        ("EXAT", (Unit::Seconds, Base::Epoch)),
+        ("PXAT", (Unit::Milliseconds, Base::Epoch)),
+    ];
+    options
+        .into_iter()
+        .find(|(name, _)| word.eq_ignore_ascii_case(name.as_bytes()))
+        .map(|(_, option)| option)
+}
+
 fn invalid(command: &str) -> Error {
     Error::general(format!("invalid expire time in '{command}' command"))
 }

@@ -1157,7 +1157,7 @@ const OBJECT_HELP_LINES: &[&str] = &[
 
 /// When an EXPIRE takes effect.
 #[derive(Clone, Copy, Default)]
-struct Conditions {
+pub struct Conditions {
     without: bool,
     with: bool,
     later: bool,
@@ -1165,9 +1165,9 @@ struct Conditions {
 }
 
 impl Conditions {
-    fn read(args: &Args<'_>) -> Result<Conditions> {
+    pub fn read<'a>(words: impl Iterator<Item = &'a [u8]>) -> Result<Conditions> {
         let mut conditions = Conditions::default();
-        for word in args.from(3) {
+        for word in words {
             let flag = match word.to_ascii_uppercase().as_slice() {
                 b"NX" => &mut conditions.without,
                 b"XX" => &mut conditions.with,
@@ -1195,7 +1195,7 @@ impl Conditions {
     }
 
     /// No deadline counts as one that never comes.
-    fn allow(self, old: Option<Timestamp>, new: Timestamp) -> bool {
+    pub fn allow(self, old: Option<Timestamp>, new: Timestamp) -> bool {
         !(self.without && old.is_some()
             || self.with && old.is_none()
             || self.later && old.is_none_or(|old| new <= old)
@@ -1212,7 +1212,7 @@ fn set_deadline(
     reply: &mut Reply,
 ) -> Result {
     let key = args.key(1);
-    let conditions = Conditions::read(args)?;
+    let conditions = Conditions::read(args.from(3))?;
     let deadline = deadline::resolve(args.integer(2)?, unit, base, db.now(), name)?;
     let allowed = db
         .entry_mut(key)
@@ -1253,15 +1253,6 @@ fn tell_deadline(
         reply.integer(-1);
         return Ok(());
     };
-    let millis = match base {
-        Base::Epoch => deadline.millis(),
-        Base::Now => (deadline.millis() - db.now().millis()).max(0),
-    };
-    reply.integer(match (unit, base) {
-        (Unit::Milliseconds, _) => millis,
-        // A remaining time is rounded, a moment is cut.
-        (Unit::Seconds, Base::Now) => (millis + 500) / 1000,
-        (Unit::Seconds, Base::Epoch) => millis / 1000,
-    });
+    reply.integer(deadline::tell(deadline, unit, base, db.now()));
     Ok(())
 }

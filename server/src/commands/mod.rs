@@ -9,6 +9,7 @@ pub mod connection;
 pub mod deadline;
 pub mod debug;
 pub mod dump;
+pub mod hash;
 mod help;
 pub mod info;
 pub mod keys;
@@ -33,6 +34,7 @@ pub const FAMILIES: &[&[&Command]] = &[
     connection::COMMANDS,
     debug::COMMANDS,
     dump::COMMANDS,
+    hash::COMMANDS,
     info::COMMANDS,
     keys::COMMANDS,
     list::COMMANDS,

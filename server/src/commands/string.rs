@@ -934,7 +934,7 @@ impl<'a> SetOptions<'a> {
             let next = args.get(index + 1);
             let conditional = allowed != Allowed::Deadline;
             let keep = if conditional { "KEEPTTL" } else { "PERSIST" };
-            match (&options.condition, &options.expiry, expiry_option(word)) {
+            match (&options.condition, &options.expiry, deadline::option(word)) {
                 // Said twice, a word is meant once; two that contradict each other are an error.
                 (Condition::Always | Condition::Missing, _, _)
                     if conditional && args.is(index, "NX") =>
@@ -969,19 +969,6 @@ impl<'a> SetOptions<'a> {
         }
         Ok(options)
     }
-}
-
-fn expiry_option(word: &[u8]) -> Option<(Unit, Base)> {
-    let options = [
-        ("EX", (Unit::Seconds, Base::Now)),
-        ("PX", (Unit::Milliseconds, Base::Now)),
-        ("EXAT", (Unit::Seconds, Base::Epoch)),
-        ("PXAT", (Unit::Milliseconds, Base::Epoch)),
-    ];
-    options
-        .into_iter()
-        .find(|(name, _)| word.eq_ignore_ascii_case(name.as_bytes()))
-        .map(|(_, option)| option)
 }
 
 /// A deadline that has passed already deletes the key, unless this server leaves that to its primary.

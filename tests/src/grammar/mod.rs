@@ -7,6 +7,7 @@
 mod bitmap;
 mod dump;
 mod generic;
+mod hash;
 mod list;
 mod memcached;
 mod set;
@@ -30,6 +31,7 @@ pub const GRAMMARS: &[Grammar] = &[
     resp("string", nothing, string::next),
     resp("bitmap", nothing, bitmap::next),
     resp("generic", nothing, generic::next),
+    resp("hash", nothing, hash::next),
     resp("dump", nothing, dump::next),
     resp("list", list::prelude, list::next),
     resp("set", set::prelude, set::next),

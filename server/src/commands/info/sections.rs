@@ -426,7 +426,7 @@ pub(super) fn stats(facts: &mut Facts<'_, '_>, lines: &mut Lines) {
     lines.add("rejected_connections", read(&metrics.rejected_connections));
     lines.zeros(&["sync_full", "sync_partial_ok", "sync_partial_err"]);
     lines.add("expired_keys", read(&statistics.expired));
-    lines.add("expired_fields", 0);
+    lines.add("expired_fields", read(&statistics.expired_fields));
     lines.add("expired_stale_perc", "0.00");
     lines.add("expired_keys_with_volatile_items_stale_perc", "0.00");
     lines.zeros(&[
