@@ -16,4 +16,5 @@ mod memcached;
 mod pubsub;
 mod sets;
 mod snapshot;
+mod sorted_sets;
 mod strings;

@@ -8,7 +8,7 @@ use storage::{
     keyspace::Key,
     table::CURSOR_BITS,
     time::Timestamp,
-    value::{ValueRef, hash, list::ListEncoding, number, set},
+    value::{ValueRef, hash, list::ListEncoding, number, set, sorted_set},
 };
 
 use super::deadline::{self, Base, Unit};
@@ -1091,7 +1091,10 @@ pub fn encoding(entry: EntryRef<'_>) -> &'static str {
             hash::Encoding::ListPack => "listpack",
             hash::Encoding::HashTable => "hashtable",
         },
-        ValueRef::SortedSet(_) => "listpack",
+        ValueRef::SortedSet(set) => match set.encoding() {
+            sorted_set::Encoding::ListPack => "listpack",
+            sorted_set::Encoding::SkipList => "skiplist",
+        },
         ValueRef::Stream(_) => "stream",
     }
 }

@@ -11,6 +11,7 @@ mod hash;
 mod list;
 mod memcached;
 mod set;
+mod sorted_set;
 mod string;
 
 use crate::random::Random;
@@ -35,6 +36,7 @@ pub const GRAMMARS: &[Grammar] = &[
     resp("dump", nothing, dump::next),
     resp("list", list::prelude, list::next),
     resp("set", set::prelude, set::next),
+    resp("sorted_set", sorted_set::prelude, sorted_set::next),
     memcached("memcached", 150, memcached::next),
     memcached("memcached-arithmetic", 1, memcached::next_arithmetic),
 ];

@@ -6,7 +6,8 @@
 //! for 16-byte members. Everything is O(log n) with one leaf or index segment touched, and cheap to clone: nodes are
 //! shared, and copied one by one when written.
 //!
-//! Scores are never NaN. 0 and -0 are equal; which of them was set is kept.
+//! Scores are never NaN. 0 and -0 are equal; which of them was set is kept by a `skiplist`, while a `listpack` only
+//! knows 0, as clients of other servers see it.
 
 mod block;
 mod indexed;
@@ -127,6 +128,11 @@ impl SortedSet {
         let is_nominally_packed = entries.len() <= limits.max_listpack_entries
             && longest <= limits.max_listpack_value
             || entries.is_empty();
+        if is_nominally_packed {
+            sorted
+                .iter_mut()
+                .for_each(|entry| entry.score = without_sign_of_zero(entry.score));
+        }
         if !is_nominally_packed || !PACKED_ROOM.fits(entries.len(), text_bytes) {
             let indexed = Indexed::build(&sorted, is_nominally_packed)?;
             return Ok(SortedSet(Repr::Indexed(Box::new(indexed))));
@@ -233,10 +239,14 @@ impl SortedSet {
         debug_assert!(!score.is_nan());
         match (&mut self.0, old) {
             (Repr::Packed(block), Some((old, Found::Packed(at)))) => {
-                block.rescore(at, score);
+                block.rescore(at, without_sign_of_zero(score));
                 Change::Updated { old }
             }
             (Repr::Indexed(indexed), Some((old, Found::Indexed(place)))) => {
+                let score = match indexed.is_nominally_packed {
+                    true => without_sign_of_zero(score),
+                    false => score,
+                };
                 indexed.rescore(fingerprint, member, &place, score);
                 Change::Updated { old }
             }
@@ -244,6 +254,20 @@ impl SortedSet {
                 self.add(fingerprint, member, score, limits);
                 Change::Added
             }
+        }
+    }
+
+    /// Makes a set that has members a `skiplist`, whatever its size. O(n) for a small one.
+    pub fn make_skip_list(&mut self) {
+        match &mut self.0 {
+            Repr::Packed(block) if block.len() > 0 => {
+                let entries: Vec<_> = (0..block.len()).map(|at| block.entry(at)).collect();
+                let indexed = Indexed::build(&entries, false);
+                let indexed = indexed.expect("a set has no member twice");
+                self.0 = Repr::Indexed(Box::new(indexed));
+            }
+            Repr::Packed(_) => {}
+            Repr::Indexed(indexed) => indexed.is_nominally_packed = false,
         }
     }
 
@@ -366,6 +390,10 @@ impl SortedSet {
     fn add(&mut self, fingerprint: u32, member: &[u8], score: f64, limits: &Limits) {
         let is_within =
             self.len() < limits.max_listpack_entries && member.len() <= limits.max_listpack_value;
+        let score = match is_within && self.encoding() == Encoding::ListPack {
+            true => without_sign_of_zero(score),
+            false => score,
+        };
         if let Repr::Packed(block) = &mut self.0 {
             let text_bytes = block.text_bytes() + member.len();
             if is_within && PACKED_ROOM.fits(block.len() + 1, text_bytes) {
@@ -443,6 +471,11 @@ impl fmt::Debug for SortedSet {
 enum Found {
     Packed(usize),
     Indexed(indexed::Place),
+}
+
+/// -0 becomes 0.
+fn without_sign_of_zero(score: f64) -> f64 {
+    score + 0.0
 }
 
 /// The order of entries.

@@ -485,13 +485,30 @@ fn a_build_refuses_duplicates_and_nan() {
 }
 
 #[test]
-fn the_sign_of_zero_is_kept_and_does_not_count() {
+fn the_sign_of_zero_is_kept_by_large_sets_only_and_does_not_count() {
+    let never_packed = Limits {
+        max_listpack_entries: 0,
+        ..LIMITS
+    };
+    for (limits, is_kept) in [(LIMITS, false), (never_packed, true)] {
+        let mut set = SortedSet::new();
+        set.insert(b"b", -0.0, &limits);
+        set.insert(b"a", 0.0, &limits);
+        assert_eq!(set.insert(b"b", 0.0, &limits), Change::Unchanged);
+        assert_eq!(set.score(b"b").unwrap().is_sign_negative(), is_kept);
+        assert_eq!(set.rank(b"b").unwrap().0, 1);
+    }
+}
+
+#[test]
+fn a_small_set_can_be_made_a_skip_list() {
     let mut set = SortedSet::new();
-    set.insert(b"b", -0.0, &LIMITS);
-    set.insert(b"a", 0.0, &LIMITS);
-    assert_eq!(set.insert(b"b", 0.0, &LIMITS), Change::Unchanged);
-    assert!(set.score(b"b").unwrap().is_sign_negative());
-    assert_eq!(set.rank(b"b").unwrap().0, 1);
+    set.insert(b"b", 2.0, &LIMITS);
+    set.insert(b"a", 1.0, &LIMITS);
+    set.make_skip_list();
+    set.check();
+    assert_eq!(set.encoding(), Encoding::SkipList);
+    assert_eq!(set.rank(b"b"), Some((1, 2.0)));
 }
 
 #[test]
