@@ -15,5 +15,6 @@ pub mod net;
 pub mod persistence;
 pub mod pubsub;
 pub mod runtime;
+pub mod scripting;
 pub mod server;
 pub mod session;

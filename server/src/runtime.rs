@@ -42,6 +42,9 @@ use crate::{
 /// Bytes of the buffer that a worker's connections read into.
 pub const READ_BUFFER: usize = 64 * 1024;
 
+/// Stack of a worker; scripts nest deeply. Untouched pages cost nothing.
+const STACK_BYTES: usize = 16 << 20;
+
 thread_local! {
     /// The worker of this thread, if it is one.
     pub static WORKER: RefCell<Option<Worker>> = const { RefCell::new(None) };
@@ -239,6 +242,7 @@ pub fn start(server: &Arc<Server>, listeners: Vec<Listening>) -> io::Result<Vec<
         let listeners = listeners.take();
         let thread = thread::Builder::new()
             .name(format!("worker-{index}"))
+            .stack_size(STACK_BYTES)
             .spawn(move || run(&server, index, &runtime, receiver, listeners))?;
         threads.push(thread);
     }

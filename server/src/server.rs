@@ -29,6 +29,7 @@ use crate::{
         snapshot::Snapshots,
     },
     pubsub::PubSub,
+    scripting::Scripting,
     session::registry::Registry,
 };
 
@@ -49,6 +50,7 @@ pub struct Server {
     pub snapshots: Snapshots,
     /// How many clients wait for keys.
     pub waiting: AtomicUsize,
+    pub scripting: Scripting,
     pub pause: Pause,
     pub shutdown: Shutdown,
     /// Whether maintenance deletes expired keys; DEBUG SET-ACTIVE-EXPIRE turns it off.
@@ -107,6 +109,7 @@ impl Server {
             pubsub: PubSub::default(),
             snapshots: Snapshots::default(),
             waiting: AtomicUsize::new(0),
+            scripting: Scripting::default(),
             pause: Pause::default(),
             shutdown: Shutdown::default(),
             active_expire: AtomicBool::new(true),

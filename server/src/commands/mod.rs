@@ -17,6 +17,7 @@ pub mod list;
 pub mod observation;
 pub mod persistence;
 pub mod pubsub;
+pub mod scripting;
 pub mod server;
 pub mod set;
 pub mod sorted_set;
@@ -42,6 +43,7 @@ pub const FAMILIES: &[&[&Command]] = &[
     observation::COMMANDS,
     pubsub::COMMANDS,
     persistence::COMMANDS,
+    scripting::COMMANDS,
     server::COMMANDS,
     set::COMMANDS,
     sorted_set::COMMANDS,

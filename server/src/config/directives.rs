@@ -28,8 +28,8 @@ const REPLICATION: Effect = AcceptedWithoutEffect("there is no replication");
 const CLUSTER: Effect = AcceptedWithoutEffect("there is no cluster mode");
 const TLS: Effect = AcceptedWithoutEffect("connections are not encrypted");
 const NO_TLS: &str = "Unable to update TLS configuration. Check server logs.";
-const SCRIPTING: Effect = AcceptedWithoutEffect("there are no scripts");
 const CLIENT_EVICTION: Effect = AcceptedWithoutEffect("clients are not closed to save memory");
+const SCRIPTING: Effect = AcceptedWithoutEffect("the interface is the one that is not deprecated");
 const RDMA: Effect = AcceptedWithoutEffect("there is no RDMA transport");
 const DEFRAGMENTATION: Effect = AcceptedWithoutEffect("the allocator needs no defragmentation");
 const BACKGROUND_FREEING: Effect =
@@ -574,8 +574,7 @@ directives! {
 
     "Scripts" {
         /// Milliseconds after which a script that runs may be killed and others are told so.
-        busy_reply_threshold: u64 = integer(5000, 0, i64::MAX), "busy-reply-threshold" | "lua-time-limit", AtRunTime,
-            SCRIPTING;
+        busy_reply_threshold: u64 = integer(5000, 0, i64::MAX), "busy-reply-threshold" | "lua-time-limit", AtRunTime, Effective;
         /// Gives scripts what the original took away for safety.
         lua_enable_insecure_api: bool = yes_no(false), "lua-enable-insecure-api", AtRunTime,
             AcceptedWithoutEffect("the safe interface is the only one"), Hidden;

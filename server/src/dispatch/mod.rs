@@ -361,7 +361,7 @@ fn run(
 }
 
 /// Calls a handler of any kind under the locks that are held.
-fn call_any(
+pub(crate) fn call_any(
     session: &mut Session,
     db: &mut Db<'_>,
     command: &Command,

@@ -239,16 +239,17 @@ pub(super) fn memory(facts: &mut Facts<'_, '_>, lines: &mut Lines) {
     lines.size("total_system_memory", process::total_memory_bytes());
     lines.zeros(&["used_memory_lua", "used_memory_vm_eval"]);
     lines.add("used_memory_lua_human", Human(0));
+    let (scripts, script_bytes) = facts.session.server.scripting.size();
+    lines.add("used_memory_scripts_eval", script_bytes);
+    lines.add("number_of_cached_scripts", scripts);
     lines.zeros(&[
-        "used_memory_scripts_eval",
-        "number_of_cached_scripts",
         "number_of_functions",
         "number_of_libraries",
         "used_memory_vm_functions",
     ]);
     lines.size("used_memory_vm_total", 0);
     lines.add("used_memory_functions", 0);
-    lines.size("used_memory_scripts", 0);
+    lines.size("used_memory_scripts", script_bytes);
     let limit = settings
         .maxmemory
         .bytes_of(process::total_memory_bytes() as u64);
@@ -434,9 +435,9 @@ pub(super) fn stats(facts: &mut Facts<'_, '_>, lines: &mut Lines) {
         "expire_cycle_cpu_milliseconds",
     ]);
     lines.add("evicted_keys", read(&statistics.evicted));
+    lines.zeros(&["evicted_clients"]);
+    lines.add("evicted_scripts", read(&facts.session.server.scripting.evicted));
     lines.zeros(&[
-        "evicted_clients",
-        "evicted_scripts",
         "total_eviction_exceeded_time",
         "current_eviction_exceeded_time",
     ]);

@@ -1,0 +1,152 @@
+//! Lua scripts: EVAL and functions.
+//!
+//! Every worker has an interpreter of its own, so that scripts on different keys run in parallel. The texts of scripts
+//! are shared by all; each interpreter compiles what it is asked to run.
+//!
+//! A script is atomic. It runs under all locks, since it may come to any key.
+
+mod api;
+mod convert;
+mod interpreter;
+mod libraries;
+mod problem;
+mod random;
+mod run;
+mod running;
+mod shebang;
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+use sha1::{Digest, Sha1};
+
+pub use self::{run::{Call, load, run}, running::{Kill, Slow}, shebang::Flags};
+use crate::dispatch::command::Result;
+
+/// The name of a script: its SHA-1 in hexadecimal digits.
+pub type Sha = [u8; 40];
+
+/// Scripts that came with EVAL are forgotten beyond this many, the oldest first.
+const EVALUATED_MAX: usize = 500;
+
+/// What all workers share.
+#[derive(Default)]
+pub struct Scripting {
+    cache: Mutex<Cache>,
+    /// Changes when the cache is emptied: interpreters of an older one start anew.
+    generation: AtomicU64,
+    pub slow: Slow,
+    pub evicted: AtomicU64,
+}
+
+#[derive(Default)]
+struct Cache {
+    scripts: HashMap<Sha, Arc<Script>>,
+    /// Scripts that only EVAL brought, the oldest first.
+    evaluated: VecDeque<Sha>,
+    bytes: usize,
+}
+
+/// A script as it was sent.
+pub struct Script {
+    pub sha: Sha,
+    pub body: Box<[u8]>,
+    pub flags: Flags,
+}
+
+/// How a script came here, which decides whether it may be forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    Eval,
+    Load,
+}
+
+impl Scripting {
+    /// The script of this name.
+    pub fn find(&self, sha: &Sha) -> Option<Arc<Script>> {
+        self.cache.lock().scripts.get(sha).cloned()
+    }
+
+    /// Keeps a script.
+    pub fn keep(&self, script: Arc<Script>, origin: Origin) {
+        let mut cache = self.cache.lock();
+        let sha = script.sha;
+        if cache.scripts.contains_key(&sha) {
+            if origin == Origin::Load {
+                cache.evaluated.retain(|known| *known != sha);
+            }
+            return;
+        }
+        cache.bytes += script.memory_bytes();
+        cache.scripts.insert(sha, script);
+        if origin == Origin::Eval {
+            cache.evaluated.push_back(sha);
+        }
+        while cache.evaluated.len() > EVALUATED_MAX {
+            let oldest = cache.evaluated.pop_front();
+            if let Some(gone) = oldest.and_then(|oldest| cache.scripts.remove(&oldest)) {
+                cache.bytes -= gone.memory_bytes();
+                self.evicted.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Forgets all scripts.
+    pub fn flush(&self) {
+        *self.cache.lock() = Cache::default();
+        self.generation.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many scripts are kept, and the bytes they take.
+    pub fn size(&self) -> (usize, usize) {
+        let cache = self.cache.lock();
+        (cache.scripts.len(), cache.bytes)
+    }
+}
+
+impl Script {
+    /// # Errors
+    /// The first line is a shebang that is not understood.
+    pub fn new(body: &[u8]) -> Result<Script> {
+        let (flags, _) = shebang::script(body)?;
+        Ok(Script {
+            sha: sha1_hex(body),
+            body: body.into(),
+            flags,
+        })
+    }
+
+    /// What is compiled.
+    fn program(&self) -> &[u8] {
+        shebang::script(&self.body).map_or(&self.body, |(_, program)| program)
+    }
+
+    fn memory_bytes(&self) -> usize {
+        self.body.len() + size_of::<Script>() + 2 * size_of::<Sha>()
+    }
+}
+
+/// The SHA-1 of `bytes` in hexadecimal digits.
+pub fn sha1_hex(bytes: &[u8]) -> Sha {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = [0; 40];
+    for (pair, byte) in text.chunks_exact_mut(2).zip(Sha1::digest(bytes)) {
+        pair[0] = DIGITS[usize::from(byte >> 4)];
+        pair[1] = DIGITS[usize::from(byte & 15)];
+    }
+    text
+}
+
+/// The name of a script as a client wrote it.
+pub fn parse_sha(word: &[u8]) -> Option<Sha> {
+    let mut sha: Sha = word.try_into().ok()?;
+    sha.make_ascii_lowercase();
+    Some(sha)
+}

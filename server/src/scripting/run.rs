@@ -1,0 +1,228 @@
+//! Runs a script and the commands in it.
+
+use std::sync::Arc;
+
+use mlua::{Lua, MultiValue, Value};
+use protocol::resp::{
+    reply::{ReplyWriter, Version},
+    request::Span,
+};
+use storage::{changes::Changes, db::Db};
+
+use super::{
+    Origin, Script,
+    convert::{self, number_text},
+    interpreter::{Interpreter, State},
+    problem,
+};
+use crate::{
+    dispatch::{
+        self,
+        args::Args,
+        command::{Flag, Reply, Result},
+        error::Error,
+        table::Registered,
+    },
+    session::Session,
+};
+
+const NO_ARGUMENTS: Error = Error::from_static("ERR Please specify at least one argument for this call");
+const NOT_TEXT: Error = Error::from_static("ERR Command arguments must be strings or integers");
+const UNKNOWN: Error = Error::from_static("ERR Unknown command called from script");
+const WRONG_ARITY: Error = Error::from_static("ERR Wrong number of args calling command from script");
+const NOT_ALLOWED: Error = Error::from_static("ERR This Valkey command is not allowed from script");
+const WRITES_REFUSED: Error = Error::from_static("ERR Write commands are not allowed from read-only scripts.");
+
+/// A script with what it is called with.
+pub struct Call<'a> {
+    pub script: &'a Arc<Script>,
+    /// The whole request.
+    pub args: &'a Args<'a>,
+    /// The word that is the first key.
+    pub first_key: usize,
+    pub keys: usize,
+    /// EVAL_RO, or a script that promises not to write.
+    pub read_only: bool,
+}
+
+/// Compiles a script and keeps it.
+///
+/// # Errors
+/// It does not compile.
+pub fn load(session: &Session, script: &Arc<Script>, origin: Origin) -> Result {
+    let interpreter = Interpreter::current(&session.server).map_err(|error| lua_failed(&error))?;
+    compile(&interpreter, script)?;
+    session.server.scripting.keep(script.clone(), origin);
+    Ok(())
+}
+
+fn compile(interpreter: &Interpreter, script: &Script) -> Result<mlua::Function> {
+    interpreter.compile(&script.sha, script.program()).map_err(|message| {
+        Error::general(format!("Error compiling script (new function): {message}"))
+    })
+}
+
+/// Runs a script under all locks and writes its reply. The locks are left to the dispatcher to release.
+pub fn run(session: &mut Session, db: &mut Db<'_>, call: &Call<'_>, reply: &mut Reply) -> Result {
+    let interpreter = Interpreter::current(&session.server).map_err(|error| lua_failed(&error))?;
+    let function = compile(&interpreter, call.script)?;
+    pass_arguments(&interpreter, call).map_err(|error| lua_failed(&error))?;
+    if !db.is_locked() {
+        db.lock_all();
+    }
+    let state = &interpreter.state;
+    let threshold_ms = session.server.config.settings().busy_reply_threshold;
+    state.version.set(Version::Resp2);
+    state.random.seed(0);
+    state.running.begin(threshold_ms, None);
+    state.running.set_command(call.args.to_vec());
+    let (database, server) = (session.database, session.server.clone());
+    let mut commands = Commands {
+        session,
+        db,
+        state,
+        reply: Reply::new(ReplyWriter::new(Version::Resp2)),
+        changes: Changes::default(),
+        words: Vec::new(),
+        spans: Vec::new(),
+        read_only: call.read_only,
+    };
+    let outcome = interpreter.lua.scope(|scope| {
+        let command = scope.create_function_mut(|lua, args| commands.run(lua, &args))?;
+        *state.command.borrow_mut() = Some(command);
+        interpreter.run(function)
+    });
+    *state.command.borrow_mut() = None;
+    let changes = commands.changes;
+    state.running.end(&server.scripting.slow);
+    session.database = database;
+    db.select(database);
+    db.changes.absorb(changes);
+    db.changes.log_nothing();
+    match outcome {
+        Ok(Ok(value)) => convert::write(&value, reply, state.version.get()),
+        Ok(Err(problem)) => Err(Error::new(problem::text_of(&problem))),
+        Err(error) => Err(lua_failed(&error)),
+    }
+}
+
+fn lua_failed(error: &mlua::Error) -> Error {
+    Error::general(format!("Error running script: {error}"))
+}
+
+fn pass_arguments(interpreter: &Interpreter, call: &Call<'_>) -> mlua::Result<()> {
+    let lua = &interpreter.lua;
+    let split = call.first_key + call.keys;
+    let keys = lua.create_table_with_capacity(call.keys, 0)?;
+    for (index, key) in call.args.from(call.first_key).take(call.keys).enumerate() {
+        keys.raw_set(index + 1, lua.create_string(key)?)?;
+    }
+    let rest = call.args.from(split);
+    let arguments = lua.create_table_with_capacity(rest.len(), 0)?;
+    for (index, word) in rest.enumerate() {
+        arguments.raw_set(index + 1, lua.create_string(word)?)?;
+    }
+    interpreter.set_arguments(Value::Table(keys), Value::Table(arguments))
+}
+
+/// The commands of a script that runs.
+struct Commands<'s, 'd, 'k> {
+    session: &'s mut Session,
+    db: &'d mut Db<'k>,
+    state: &'s State,
+    /// Where commands write what the script then reads.
+    reply: Reply,
+    /// What all commands did.
+    changes: Changes,
+    words: Vec<u8>,
+    spans: Vec<Span>,
+    read_only: bool,
+}
+
+impl Commands<'_, '_, '_> {
+    /// Runs one command: whether it succeeded, and its reply or the error's text.
+    fn run(&mut self, lua: &Lua, args: &MultiValue) -> mlua::Result<(bool, Value)> {
+        match self.execute(args) {
+            Ok(()) => Ok((true, self.read_reply(lua)?)),
+            Err(error) => Ok((false, Value::String(lua.create_string(error.as_bytes())?))),
+        }
+    }
+
+    fn execute(&mut self, args: &MultiValue) -> Result {
+        self.take_words(args)?;
+        let (words, spans) = (std::mem::take(&mut self.words), std::mem::take(&mut self.spans));
+        let args = Args::new(&words, &spans);
+        let result = admit(&args, self.read_only).and_then(|registered| self.call(registered, &args));
+        self.words = words;
+        self.spans = spans;
+        result
+    }
+
+    fn take_words(&mut self, args: &MultiValue) -> Result {
+        self.words.clear();
+        self.spans.clear();
+        if args.is_empty() {
+            return Err(NO_ARGUMENTS);
+        }
+        for arg in args {
+            let start = self.words.len() as u32;
+            match arg {
+                Value::String(text) => self.words.extend_from_slice(&text.as_bytes()),
+                Value::Integer(number) => {
+                    let mut buffer = itoa::Buffer::new();
+                    self.words.extend_from_slice(buffer.format(*number).as_bytes());
+                }
+                Value::Number(number) => self.words.extend_from_slice(&number_text(*number)),
+                _ => return Err(NOT_TEXT),
+            }
+            let end = u32::try_from(self.words.len()).map_err(|_| Error::TOO_LARGE)?;
+            self.spans.push(Span { start, end });
+        }
+        Ok(())
+    }
+
+    fn call(&mut self, registered: &'static Registered, args: &Args<'_>) -> Result {
+        self.reply.clear();
+        self.reply.set_version(self.state.version.get());
+        if registered.command.is_write() || registered.command.has(Flag::MayReplicate) {
+            self.state.running.note_write();
+        }
+        self.db.begin();
+        let result = dispatch::call_any(self.session, self.db, registered.command, args, &mut self.reply);
+        self.changes.absorb(std::mem::take(&mut self.db.changes));
+        result?;
+        while let Some(mut later) = self.reply.later.take() {
+            while !later.write(&mut self.reply.writer) {}
+        }
+        Ok(())
+    }
+
+    fn read_reply(&self, lua: &Lua) -> mlua::Result<Value> {
+        match self.reply.as_bytes() {
+            Some(bytes) => convert::read(lua, bytes),
+            None => {
+                let bytes: Vec<&[u8]> = self.reply.segments().collect();
+                convert::read(lua, &bytes.concat())
+            }
+        }
+    }
+}
+
+/// May a script run this command?
+fn admit(args: &Args<'_>, read_only: bool) -> Result<&'static Registered> {
+    let found = dispatch::find(args).ok_or(UNKNOWN)?;
+    let registered = dispatch::resolve(found.registered, args).map_err(|(_, error)| {
+        if error.as_bytes().starts_with(b"ERR wrong number") {
+            WRONG_ARITY
+        } else {
+            error
+        }
+    })?;
+    if registered.command.has(Flag::NoScript) {
+        return Err(NOT_ALLOWED);
+    }
+    if read_only && registered.command.is_write() {
+        return Err(WRITES_REFUSED);
+    }
+    Ok(registered)
+}

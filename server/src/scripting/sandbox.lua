@@ -1,0 +1,201 @@
+-- What scripts see: the standard library without its ways out, behind tables that cannot be changed.
+--
+-- Lua 5.1 has no read-only tables. A protected table is an empty stand-in whose metatable reads from the real one and
+-- refuses writes; the functions that would look behind it (pairs, next, rawget and so on) know the stand-ins.
+
+local native = ...
+
+local error, type, tostring, byte = error, type, tostring, string.byte
+local next, pairs, rawget, rawset, rawequal = next, pairs, rawget, rawset, rawequal
+local setmetatable, getmetatable = setmetatable, getmetatable
+local pcall, xpcall, loadstring, concat = pcall, xpcall, loadstring, table.concat
+local resume = coroutine.resume
+local shown, value = native.shown, native.value
+
+local real = setmetatable({}, { __mode = "k" })
+
+local READONLY = "Attempt to modify a readonly table"
+
+local function refuse()
+    error(READONLY, 2)
+end
+
+local function protect(table)
+    local stand_in = {}
+    real[stand_in] = table
+    return setmetatable(stand_in, { __index = table, __newindex = refuse, __metatable = false })
+end
+
+local function expect_table(name, argument)
+    if type(argument) ~= "table" then
+        local got = argument == nil and "nil" or type(argument)
+        error("bad argument #1 to '" .. name .. "' (table expected, got " .. got .. ")", 3)
+    end
+end
+
+local visible = {
+    _VERSION = _VERSION,
+    assert = assert,
+    collectgarbage = collectgarbage,
+    error = error,
+    gcinfo = gcinfo,
+    ipairs = ipairs,
+    rawequal = rawequal,
+    select = select,
+    tonumber = tonumber,
+    tostring = tostring,
+    type = type,
+    unpack = unpack,
+}
+
+function visible.pairs(table)
+    expect_table("pairs", table)
+    return next, real[table] or table, nil
+end
+
+function visible.next(table, key)
+    expect_table("next", table)
+    return next(real[table] or table, key)
+end
+
+function visible.rawget(table, key)
+    expect_table("rawget", table)
+    return rawget(real[table] or table, key)
+end
+
+function visible.rawset(table, key, item)
+    expect_table("rawset", table)
+    if real[table] then
+        error(READONLY, 0)
+    end
+    return rawset(table, key, item)
+end
+
+function visible.setmetatable(table, metatable)
+    expect_table("setmetatable", table)
+    if real[table] then
+        error(READONLY, 0)
+    end
+    return setmetatable(table, metatable)
+end
+
+function visible.getmetatable(object)
+    local metatable = getmetatable(object)
+    if metatable == false then
+        return nil
+    end
+    return metatable
+end
+
+-- Errors of the server are objects of its own on their way; scripts see tables and strings.
+
+local function settle(ok, problem, ...)
+    if ok then
+        return ok, problem, ...
+    end
+    return false, shown(problem)
+end
+
+function visible.pcall(...)
+    return settle(pcall(...))
+end
+
+function visible.xpcall(work, handler)
+    return xpcall(work, function(problem)
+        return handler(value(problem))
+    end)
+end
+
+local function resumed(ok, problem, ...)
+    if ok then
+        return ok, problem, ...
+    end
+    return false, value(problem)
+end
+
+function visible.loadstring(text, name)
+    if type(text) == "string" and byte(text) == 27 then
+        return nil, "attempt to load a binary chunk"
+    end
+    return loadstring(text, name)
+end
+
+function visible.load(reader, name)
+    if type(reader) ~= "function" then
+        error("bad argument #1 to 'load' (function expected, got " .. type(reader) .. ")", 2)
+    end
+    local pieces = {}
+    while true do
+        local piece = reader()
+        if piece == nil or piece == "" then
+            break
+        end
+        if type(piece) ~= "string" then
+            return nil, "reader function must return a string"
+        end
+        pieces[#pieces + 1] = piece
+    end
+    return visible.loadstring(concat(pieces), name or "=(load)")
+end
+
+local function copy(table)
+    local copied = {}
+    for name, item in pairs(table) do
+        copied[name] = item
+    end
+    return copied
+end
+
+local coroutines = copy(coroutine)
+function coroutines.resume(...)
+    return resumed(resume(...))
+end
+
+local maths = copy(math)
+maths.random = native.random
+maths.randomseed = native.randomseed
+
+visible.string = protect(copy(string))
+visible.table = protect(copy(table))
+visible.math = protect(maths)
+visible.coroutine = protect(coroutines)
+visible.os = protect({ clock = os.clock })
+for _, name in ipairs({ "bit", "cjson", "cmsgpack", "struct" }) do
+    visible[name] = protect(native[name])
+end
+
+local redis = protect(native.redis)
+visible.redis = redis
+visible.server = redis
+
+local strings = getmetatable("")
+strings.__index = visible.string
+strings.__metatable = protect({ __index = visible.string })
+
+-- The global table itself becomes the stand-in, so that whatever is loaded has it as its environment.
+local globals = _G
+visible._G = globals
+local function missing(_, name)
+    error("Script attempted to access nonexistent global variable '" .. tostring(name) .. "'", 2)
+end
+for name in pairs(copy(globals)) do
+    globals[name] = nil
+end
+setmetatable(visible, { __index = missing })
+setmetatable(globals, { __index = visible, __newindex = refuse, __metatable = protect({}) })
+real[globals] = visible
+
+local handler = native.handler
+
+-- Each runs a function under the error handler; the last two also say what is visible while it runs.
+local function run(work)
+    return xpcall(work, handler)
+end
+
+local function call(work, keys, arguments)
+    return xpcall(function()
+        return work(keys, arguments)
+    end, handler)
+end
+
+return run, call, visible, protect
