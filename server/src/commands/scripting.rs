@@ -189,9 +189,7 @@ const SCRIPT: Command = Command {
     flags: &[],
     categories: &[],
     run: Run::Container,
-    subcommands: &[
-        &DEBUG_MODE, &EXISTS, &FLUSH, &HELP, &KILL, &LOAD, &SHOW,
-    ],
+    subcommands: &[&DEBUG_MODE, &EXISTS, &FLUSH, &HELP, &KILL, &LOAD, &SHOW],
 };
 
 const DEBUG_MODE: Command = Command {

@@ -13,7 +13,8 @@ use super::{
     sha1_hex,
 };
 use crate::{
-    commands::connection::REDIS_VERSION, config::VALKEY_VERSION, dispatch::table, log, server::Server,
+    commands::connection::REDIS_VERSION, config::VALKEY_VERSION, dispatch::table, log,
+    server::Server,
 };
 
 type Returned = Result<MultiValue, Failure>;
@@ -58,11 +59,20 @@ pub(super) fn table(lua: &Lua, server: &Arc<Server>, state: &Rc<State>) -> mlua:
     table.raw_set("error_reply", native(lua, error_reply)?)?;
     table.raw_set("status_reply", native(lua, status_reply)?)?;
     let replies = state.clone();
-    table.raw_set("setresp", native(lua, move |_, args| set_resp(&replies, &args))?)?;
+    table.raw_set(
+        "setresp",
+        native(lua, move |_, args| set_resp(&replies, &args))?,
+    )?;
     table.raw_set("set_repl", native(lua, set_repl)?)?;
-    table.raw_set("replicate_commands", native(lua, |_, _| one(Value::Boolean(true)))?)?;
+    table.raw_set(
+        "replicate_commands",
+        native(lua, |_, _| one(Value::Boolean(true)))?,
+    )?;
     table.raw_set("acl_check_cmd", native(lua, acl_check_cmd)?)?;
-    table.raw_set("breakpoint", native(lua, |_, _| one(Value::Boolean(false)))?)?;
+    table.raw_set(
+        "breakpoint",
+        native(lua, |_, _| one(Value::Boolean(false)))?,
+    )?;
     table.raw_set("debug", native(lua, |_, _| Ok(MultiValue::new()))?)?;
     Ok(table)
 }
@@ -83,7 +93,11 @@ pub(super) fn one(value: Value) -> Returned {
 /// An argument is not of the type that a function wants.
 pub(super) fn expected(args: &MultiValue, number: usize, function: &str, wanted: &str) -> Problem {
     let got = args.get(number - 1).map_or("no value", type_name);
-    Problem::argument(number, function, format_args!("{wanted} expected, got {got}"))
+    Problem::argument(
+        number,
+        function,
+        format_args!("{wanted} expected, got {got}"),
+    )
 }
 
 /// The type as Lua 5.1 names it.
@@ -135,7 +149,12 @@ fn log(server: &Server, args: &MultiValue) -> Returned {
     let Some((_, level)) = level.and_then(|level| LEVELS.get(level)) else {
         return Err(Problem::reply("ERR Invalid log level.").into());
     };
-    let words: Vec<String> = args.iter().skip(1).filter_map(text_of).map(|word| String::from_utf8_lossy(&word).into_owned()).collect();
+    let words: Vec<String> = args
+        .iter()
+        .skip(1)
+        .filter_map(text_of)
+        .map(|word| String::from_utf8_lossy(&word).into_owned())
+        .collect();
     let _ = server;
     log::log(*level, &words.join(" "));
     Ok(MultiValue::new())
@@ -146,7 +165,11 @@ pub(super) fn number_of(value: &Value) -> Option<f64> {
     match value {
         Value::Integer(number) => Some(*number as f64),
         Value::Number(number) => Some(*number),
-        Value::String(text) => std::str::from_utf8(&text.as_bytes()).ok()?.trim().parse().ok(),
+        Value::String(text) => std::str::from_utf8(&text.as_bytes())
+            .ok()?
+            .trim()
+            .parse()
+            .ok(),
         _ => None,
     }
 }
@@ -175,7 +198,11 @@ fn error_reply(lua: &Lua, args: MultiValue) -> Returned {
         _ => b"ERR wrong number or type of arguments".to_vec(),
     };
     let text = text.strip_prefix(b"-").map_or(text.clone(), <[u8]>::to_vec);
-    let text = if text.is_empty() { b"ERR ".to_vec() } else { text };
+    let text = if text.is_empty() {
+        b"ERR ".to_vec()
+    } else {
+        text
+    };
     one(Value::Table(error_table(lua, &text)?))
 }
 
@@ -218,7 +245,11 @@ fn set_repl(_: &Lua, args: MultiValue) -> Returned {
 
 fn acl_check_cmd(_: &Lua, args: MultiValue) -> Returned {
     let name = match args.front() {
-        None => return Err(Problem::reply("ERR Please specify at least one argument for this call").into()),
+        None => {
+            return Err(
+                Problem::reply("ERR Please specify at least one argument for this call").into(),
+            );
+        }
         Some(name) => text_of(name),
     };
     if name.is_none() || args.iter().any(|arg| text_of(arg).is_none()) {
@@ -237,9 +268,8 @@ pub(super) fn random(random: &Random, args: &MultiValue) -> Result<MultiValue, P
         value.ok_or_else(|| expected(args, index, "random", "number"))
     };
     let drawn = random.next();
-    let within = |least: i64, most: i64| {
-        (drawn * (most as f64 - least as f64 + 1.0)).floor() + least as f64
-    };
+    let within =
+        |least: i64, most: i64| (drawn * (most as f64 - least as f64 + 1.0)).floor() + least as f64;
     let value = match args.len() {
         0 => drawn,
         1 => {

@@ -134,7 +134,11 @@ pub(super) fn number_text(number: f64) -> Vec<u8> {
     if number == 0.0 {
         text.push(b'0');
     } else if number.is_nan() {
-        text.extend_from_slice(if number.is_sign_negative() { b"-nan" } else { b"nan" });
+        text.extend_from_slice(if number.is_sign_negative() {
+            b"-nan"
+        } else {
+            b"nan"
+        });
     } else {
         format_double(number, &mut text);
     }

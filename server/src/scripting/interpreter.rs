@@ -7,7 +7,10 @@ use std::{
 };
 
 use hashbrown::HashMap;
-use mlua::{ChunkMode, Error, Function, HookTriggers, Lua, LuaOptions, MultiValue, StdLib, Table, Value, VmState};
+use mlua::{
+    ChunkMode, Error, Function, HookTriggers, Lua, LuaOptions, MultiValue, StdLib, Table, Value,
+    VmState,
+};
 use protocol::resp::reply::Version;
 
 use super::{
@@ -78,7 +81,8 @@ impl Interpreter {
             .load(include_str!("sandbox.lua"))
             .set_name("=server")
             .set_mode(ChunkMode::Text);
-        let (run, _call, visible, _protect): (Function, Function, Table, Function) = sandbox.call(natives)?;
+        let (run, _call, visible, _protect): (Function, Function, Table, Function) =
+            sandbox.call(natives)?;
         let (shared, running) = (server.clone(), state.clone());
         let look = HookTriggers::new().every_nth_instruction(INSTRUCTIONS_PER_LOOK);
         lua.set_global_hook(look, move |_, _| {
@@ -115,7 +119,11 @@ impl Interpreter {
     }
 
     fn compile_as(&self, name: &str, program: &[u8]) -> Result<Function, String> {
-        let chunk = self.lua.load(program).set_name(name).set_mode(ChunkMode::Text);
+        let chunk = self
+            .lua
+            .load(program)
+            .set_name(name)
+            .set_mode(ChunkMode::Text);
         chunk.into_function().map_err(|error| match error {
             Error::SyntaxError { message, .. } => message,
             other => other.to_string(),

@@ -27,7 +27,11 @@ use hashbrown::HashMap;
 use parking_lot::Mutex;
 use sha1::{Digest, Sha1};
 
-pub use self::{run::{Call, load, run}, running::{Kill, Slow}, shebang::Flags};
+pub use self::{
+    run::{Call, load, run},
+    running::{Kill, Slow},
+    shebang::Flags,
+};
 use crate::dispatch::command::Result;
 
 /// The name of a script: its SHA-1 in hexadecimal digits.

@@ -25,7 +25,12 @@ impl Random {
     /// A number in [0, 1).
     pub(super) fn next(&self) -> f64 {
         const RANGE: u64 = i32::MAX as u64;
-        let state = self.0.get().wrapping_mul(MULTIPLIER).wrapping_add(INCREMENT) & MASK;
+        let state = self
+            .0
+            .get()
+            .wrapping_mul(MULTIPLIER)
+            .wrapping_add(INCREMENT)
+            & MASK;
         self.0.set(state);
         let number = state >> 17;
         (number % RANGE) as f64 / RANGE as f64

@@ -26,12 +26,15 @@ use crate::{
     session::Session,
 };
 
-const NO_ARGUMENTS: Error = Error::from_static("ERR Please specify at least one argument for this call");
+const NO_ARGUMENTS: Error =
+    Error::from_static("ERR Please specify at least one argument for this call");
 const NOT_TEXT: Error = Error::from_static("ERR Command arguments must be strings or integers");
 const UNKNOWN: Error = Error::from_static("ERR Unknown command called from script");
-const WRONG_ARITY: Error = Error::from_static("ERR Wrong number of args calling command from script");
+const WRONG_ARITY: Error =
+    Error::from_static("ERR Wrong number of args calling command from script");
 const NOT_ALLOWED: Error = Error::from_static("ERR This Valkey command is not allowed from script");
-const WRITES_REFUSED: Error = Error::from_static("ERR Write commands are not allowed from read-only scripts.");
+const WRITES_REFUSED: Error =
+    Error::from_static("ERR Write commands are not allowed from read-only scripts.");
 
 /// A script with what it is called with.
 pub struct Call<'a> {
@@ -57,9 +60,11 @@ pub fn load(session: &Session, script: &Arc<Script>, origin: Origin) -> Result {
 }
 
 fn compile(interpreter: &Interpreter, script: &Script) -> Result<mlua::Function> {
-    interpreter.compile(&script.sha, script.program()).map_err(|message| {
-        Error::general(format!("Error compiling script (new function): {message}"))
-    })
+    interpreter
+        .compile(&script.sha, script.program())
+        .map_err(|message| {
+            Error::general(format!("Error compiling script (new function): {message}"))
+        })
 }
 
 /// Runs a script under all locks and writes its reply. The locks are left to the dispatcher to release.
@@ -150,9 +155,13 @@ impl Commands<'_, '_, '_> {
 
     fn execute(&mut self, args: &MultiValue) -> Result {
         self.take_words(args)?;
-        let (words, spans) = (std::mem::take(&mut self.words), std::mem::take(&mut self.spans));
+        let (words, spans) = (
+            std::mem::take(&mut self.words),
+            std::mem::take(&mut self.spans),
+        );
         let args = Args::new(&words, &spans);
-        let result = admit(&args, self.read_only).and_then(|registered| self.call(registered, &args));
+        let result =
+            admit(&args, self.read_only).and_then(|registered| self.call(registered, &args));
         self.words = words;
         self.spans = spans;
         result
@@ -170,7 +179,8 @@ impl Commands<'_, '_, '_> {
                 Value::String(text) => self.words.extend_from_slice(&text.as_bytes()),
                 Value::Integer(number) => {
                     let mut buffer = itoa::Buffer::new();
-                    self.words.extend_from_slice(buffer.format(*number).as_bytes());
+                    self.words
+                        .extend_from_slice(buffer.format(*number).as_bytes());
                 }
                 Value::Number(number) => self.words.extend_from_slice(&number_text(*number)),
                 _ => return Err(NOT_TEXT),
@@ -188,7 +198,13 @@ impl Commands<'_, '_, '_> {
             self.state.running.note_write();
         }
         self.db.begin();
-        let result = dispatch::call_any(self.session, self.db, registered.command, args, &mut self.reply);
+        let result = dispatch::call_any(
+            self.session,
+            self.db,
+            registered.command,
+            args,
+            &mut self.reply,
+        );
         self.changes.absorb(std::mem::take(&mut self.db.changes));
         result?;
         while let Some(mut later) = self.reply.later.take() {

@@ -76,7 +76,9 @@ impl Slow {
     }
 
     fn remove(&self, script: &Arc<SlowScript>) {
-        self.scripts.lock().retain(|known| !Arc::ptr_eq(known, script));
+        self.scripts
+            .lock()
+            .retain(|known| !Arc::ptr_eq(known, script));
         self.count.fetch_sub(1, Ordering::Relaxed);
     }
 }

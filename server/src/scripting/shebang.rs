@@ -66,15 +66,22 @@ pub(super) fn script(body: &[u8]) -> Result<(Flags, &[u8])> {
     let Some((words, program)) = split(body) else {
         return Ok((flags, body));
     };
-    let (engine, options) = words.split_first().map_or((&b""[..], &[][..]), |(e, o)| (*e, o));
-    if !engine.is_empty() && !engine.eq_ignore_ascii_case(b"lua") || words.len() <= 1 && engine.is_empty() {
+    let (engine, options) = words
+        .split_first()
+        .map_or((&b""[..], &[][..]), |(e, o)| (*e, o));
+    if !engine.is_empty() && !engine.eq_ignore_ascii_case(b"lua")
+        || words.len() <= 1 && engine.is_empty()
+    {
         return Err(quoting("Could not find scripting engine '", engine, "'"));
     }
     for option in options {
         let Some(list) = option.strip_prefix(b"flags=") else {
             return Err(quoting("Unknown lua shebang option: ", option, ""));
         };
-        for flag in list.split(|&byte| byte == b',').filter(|flag| !flag.is_empty()) {
+        for flag in list
+            .split(|&byte| byte == b',')
+            .filter(|flag| !flag.is_empty())
+        {
             if !flags.set(flag) {
                 return Err(quoting("Unexpected flag in script shebang: ", flag, ""));
             }

@@ -436,7 +436,10 @@ pub(super) fn stats(facts: &mut Facts<'_, '_>, lines: &mut Lines) {
     ]);
     lines.add("evicted_keys", read(&statistics.evicted));
     lines.zeros(&["evicted_clients"]);
-    lines.add("evicted_scripts", read(&facts.session.server.scripting.evicted));
+    lines.add(
+        "evicted_scripts",
+        read(&facts.session.server.scripting.evicted),
+    );
     lines.zeros(&[
         "total_eviction_exceeded_time",
         "current_eviction_exceeded_time",

@@ -3,7 +3,12 @@
 /// `%.<digits>g`: so many significant digits, plain or with an exponent, whichever C takes.
 pub(in crate::scripting) fn general(number: f64, digits: usize) -> String {
     if number.is_nan() {
-        return if number.is_sign_negative() { "-nan" } else { "nan" }.into();
+        return if number.is_sign_negative() {
+            "-nan"
+        } else {
+            "nan"
+        }
+        .into();
     }
     if number.is_infinite() {
         return if number < 0.0 { "-inf" } else { "inf" }.into();
