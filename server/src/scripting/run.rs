@@ -19,6 +19,7 @@ use crate::{
     dispatch::{
         self,
         args::Args,
+        blocking,
         command::{Flag, Reply, Result},
         error::Error,
         table::Registered,
@@ -72,7 +73,8 @@ pub fn run(session: &mut Session, db: &mut Db<'_>, call: &Call<'_>, reply: &mut 
     let interpreter = Interpreter::current(&session.server).map_err(|error| lua_failed(&error))?;
     let function = compile(&interpreter, call.script)?;
     pass_arguments(&interpreter, call).map_err(|error| lua_failed(&error))?;
-    if !db.is_locked() {
+    let locks_are_ours = !db.is_locked();
+    if locks_are_ours {
         db.lock_all();
     }
     let state = &interpreter.state;
@@ -104,6 +106,9 @@ pub fn run(session: &mut Session, db: &mut Db<'_>, call: &Call<'_>, reply: &mut 
     db.select(database);
     db.changes.absorb(changes);
     db.changes.log_nothing();
+    if locks_are_ours && !db.changes.ready.is_empty() {
+        blocking::serve(&server, db);
+    }
     match outcome {
         Ok(Ok(value)) => convert::write(&value, reply, state.version.get()),
         Ok(Err(problem)) => Err(Error::new(problem::text_of(&problem))),
