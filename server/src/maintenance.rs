@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use storage::{db::Db, keyspace::Key, shard::Shard, time::Timestamp};
+use storage::{db::Db, eviction::refresh::Walk, keyspace::Key, shard::Shard, time::Timestamp};
 
 use crate::{
     commands::keys,
@@ -32,6 +32,7 @@ pub async fn run(server: Arc<Server>) {
     let mut timer = tokio::time::interval(SWEEP_PERIOD);
     let mut last = Totals::default();
     let mut ticks = 0u64;
+    let mut walk = Walk::default();
     loop {
         timer.tick().await;
         ticks += 1;
@@ -42,6 +43,7 @@ pub async fn run(server: Arc<Server>) {
         evict(&server, server::now());
         if ticks.is_multiple_of(10) {
             compact(&server);
+            walk.step(&server.keyspace, server::now());
             last = sample_rates(&server, last);
             close_idle_clients(&server, server::now());
             aof::rewrite_when_grown(&server);

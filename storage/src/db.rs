@@ -42,6 +42,8 @@ pub struct Db<'a> {
     now: Timestamp,
     touch: Touch,
     tracker: Tracker,
+    /// Bytes that commands may still use before the limit is looked at again.
+    room: usize,
     /// What the running command did.
     pub changes: Changes,
     /// Effects of the commands run under the locks held now, for the command log.
@@ -63,6 +65,7 @@ impl<'a> Db<'a> {
             now,
             touch: Touch::Yes,
             tracker: keyspace.eviction.tracker(),
+            room: 0,
             changes: Changes {
                 listeners: keyspace.listeners(),
                 ..Changes::default()
@@ -103,6 +106,21 @@ impl<'a> Db<'a> {
 
     pub fn set_touch(&mut self, touch: Touch) {
         self.touch = touch;
+    }
+
+    /// Takes so many bytes of those granted. False if they do not suffice.
+    #[inline]
+    pub fn spend_room(&mut self, bytes: usize) -> bool {
+        let suffices = bytes <= self.room;
+        if suffices {
+            self.room -= bytes;
+        }
+        suffices
+    }
+
+    /// There is room for so many bytes: until they are spent nobody needs to look.
+    pub fn grant_room(&mut self, bytes: usize) {
+        self.room = bytes;
     }
 
     // Locking, for the dispatcher.
@@ -709,20 +727,26 @@ impl<'a> Db<'a> {
 
     #[inline]
     fn put_entry(&mut self, key: Key<'_>, entry: Entry) {
-        let found = self.table(key.hash).find(key.hash, key.bytes);
-        match found {
+        let (index, now) = (self.index, self.now);
+        let number = self.keyspace.shard_of(key.hash);
+        let eviction = &self.keyspace.eviction;
+        let shard = locked_shard(&mut self.locked, number);
+        match shard.tables[index].find(key.hash, key.bytes) {
             Some(place) => {
-                self.keep_pre_image(key.hash, place);
-                let access = self.table(key.hash).entry(place).access();
-                entry.look().set_access(self.used(access, key.hash));
-                let old = self.table_mut(key.hash).replace(place, entry);
+                if shard.snapshot.is_some() {
+                    shard.keep_pre_image(index, place);
+                }
+                let table = &mut shard.tables[index];
+                let access = table.entry(place).access();
+                let access = self.tracker.used(eviction, access, key.hash, now);
+                entry.look().set_access(access);
+                let old = table.replace(place, entry);
                 self.drop_entry(old);
             }
             None => {
-                let eviction = &self.keyspace.eviction;
-                let access = self.tracker.fresh(eviction, key.hash, self.now);
+                let access = self.tracker.fresh(eviction, key.hash, now);
                 entry.look().set_access(access);
-                self.table_mut(key.hash).insert(key.hash, entry);
+                shard.tables[index].insert(key.hash, entry);
                 self.notify(key, EventClass::New, "new");
             }
         }

@@ -12,6 +12,7 @@ use storage::{
 };
 
 use super::{
+    args::Args,
     command::{Command, Flag, Result, Run},
     error::Error,
 };
@@ -30,6 +31,11 @@ const POINT: Duration = Duration::from_micros(50);
 const GROWTH: f64 = 1.15;
 /// At this tenacity evicting goes on until there is room.
 const BOUNDLESS_TENACITY: u32 = 100;
+
+/// What a write is taken to need beside twice its request.
+const OVERHEAD: usize = 256;
+/// What a batch may use between two looks at the limit.
+const GRANT: usize = 32 * 1024;
 
 /// What came of making room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,10 +85,17 @@ pub fn patience(settings: &Settings) -> Option<Duration> {
 
 /// Makes room before a command, where there is a limit.
 ///
+/// Looking at what all threads have allocated costs more than a small command, so a batch of commands looks once and
+/// then goes by the size of its requests.
+///
 /// # Errors
 /// `OOM` if there is no room and the command, or the transaction it begins or joins, may need some.
-#[cold]
-pub(super) fn gate(session: &Session, db: &mut Db<'_>, command: &Command) -> Result {
+pub(super) fn gate(
+    session: &Session,
+    db: &mut Db<'_>,
+    command: &Command,
+    args: &Args<'_>,
+) -> Result {
     let transaction = session
         .transaction
         .as_ref()
@@ -94,6 +107,16 @@ pub(super) fn gate(session: &Session, db: &mut Db<'_>, command: &Command) -> Res
         _ => command.has(Flag::DenyOom),
     };
     if !needs_room && !command.is_write() {
+        return Ok(());
+    }
+    // What a transaction needs is not in the words of EXEC.
+    let is_exec = matches!(command.run, Run::Exec);
+    if !is_exec && db.spend_room(OVERHEAD + 2 * args.bytes()) {
+        return Ok(());
+    }
+    let keyspace = db.keyspace();
+    if !keyspace.eviction.is_over_limit(keyspace) {
+        db.grant_room(GRANT);
         return Ok(());
     }
     let settings = session.server.config.settings();

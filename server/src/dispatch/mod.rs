@@ -207,8 +207,7 @@ fn admit(
         return Err(Error::MISCONF);
     }
     if session.server.keyspace.eviction.is_limited() {
-        memory::gate(session, db, command)
-            .map_err(|error| refuse_exec(session, registered, error))?;
+        memory::gate(session, db, command, args)?;
     }
     if session.flags.in_transaction {
         return commands_in_transaction(session, registered, args, reply);

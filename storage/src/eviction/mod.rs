@@ -11,6 +11,7 @@
 
 mod lfu;
 mod pool;
+pub mod refresh;
 mod s3_fifo;
 mod sieve;
 mod tiny_lfu;
@@ -86,7 +87,7 @@ pub struct Options {
 const TICKS_PER_TURNOVER: usize = 2048;
 /// Samples taken in vain (their keys were used or deleted meanwhile) before an eviction gives up for the moment.
 const ROUNDS: usize = 64;
-/// Bytes of the limit for each slot of what a policy remembers about keys that are gone: two bytes per slot.
+/// Bytes of the limit for each slot of what a policy remembers about keys that are gone: two or four bytes per slot.
 const BYTES_PER_SLOT: u64 = 256;
 
 /// The state of eviction, shared by all who use the keyspace.
@@ -387,7 +388,7 @@ pub fn frequency(keyspace: &Keyspace, entry: EntryRef<'_>, now: Timestamp) -> Op
     (ranking == Ranking::Lfu).then(|| lfu::frequency(eviction.lfu().decayed(entry.access(), now)))
 }
 
-/// Seconds since the entry was used, modulo 2^16: `None` if the policy does not keep them.
+/// Seconds since the entry was used, up to 16 hours: `None` if the policy does not keep them.
 pub fn idle_seconds(keyspace: &Keyspace, access: u16, now: Timestamp) -> Option<u16> {
     let ranking = keyspace.eviction.policy().map(|policy| policy.ranking);
     match ranking {

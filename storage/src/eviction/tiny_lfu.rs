@@ -1,7 +1,8 @@
 //! TinyLFU: how often a key was used of late, whether it was there or not, by a sketch of small counters.
 //!
-//! A count-min sketch of four 4-bit counters per key; all are halved once in about ten uses per key, a word at a time
-//! as uses come in, so that nothing ever stops for it. After Einziger et al., TinyLFU (2017). Two bytes per key.
+//! A count-min sketch of 4-bit counters, four of which stand for a key; all are halved once in about twenty uses per key,
+//! a word at a time as uses come in, so that nothing ever stops for it. After Einziger et al., TinyLFU (2017). Four bytes
+//! per key.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -13,9 +14,11 @@ pub(super) const MAX: u8 = (1 << BITS) - 1;
 const HALVES: u64 = 0x7777_7777_7777_7777;
 const ROWS: usize = 4;
 /// Uses per key between two halvings.
-const PERIOD: usize = 10;
-/// Uses between halving two words, for `COUNTERS_PER_WORD / ROWS` keys per word.
-const USES_PER_WORD: usize = PERIOD * COUNTERS_PER_WORD / ROWS;
+const PERIOD: usize = 20;
+/// Twice the rows: with one counter per row and key, a flood of keys used once hides the difference between others.
+const COUNTERS_PER_KEY: usize = 2 * ROWS;
+/// Uses between halving two words.
+const USES_PER_WORD: usize = PERIOD * COUNTERS_PER_WORD / COUNTERS_PER_KEY;
 
 pub(super) struct Sketch {
     words: Box<[AtomicU64]>,
@@ -25,7 +28,7 @@ pub(super) struct Sketch {
 impl Sketch {
     /// For about `keys` keys, a power of two.
     pub(super) fn new(keys: usize) -> Sketch {
-        let words = (keys * ROWS / COUNTERS_PER_WORD).next_power_of_two();
+        let words = (keys * COUNTERS_PER_KEY / COUNTERS_PER_WORD).next_power_of_two();
         Sketch {
             words: (0..words).map(|_| AtomicU64::new(0)).collect(),
             uses: AtomicUsize::new(0),
@@ -34,11 +37,15 @@ impl Sketch {
 
     /// Counts a use.
     pub(super) fn add(&self, hash: u64) {
-        // Loads and stores without a lock: a use that is lost when threads meet does not matter.
-        for (word, shift) in self.places(hash) {
-            let value = word.load(Ordering::Relaxed);
-            if (value >> shift) as u8 & MAX < MAX {
-                word.store(value + (1 << shift), Ordering::Relaxed);
+        let lowest = self.estimate(hash);
+        if lowest < MAX {
+            // Only the lowest counters rise: higher ones count other keys as well. Loads and stores without a lock, since
+            // a use that is lost when threads meet does not matter.
+            for (word, shift) in self.places(hash) {
+                let value = word.load(Ordering::Relaxed);
+                if (value >> shift) as u8 & MAX == lowest {
+                    word.store(value + (1 << shift), Ordering::Relaxed);
+                }
             }
         }
         let uses = self.uses.fetch_add(1, Ordering::Relaxed);
