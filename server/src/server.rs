@@ -24,6 +24,8 @@ use crate::{
     dispatch::{blocking, memory},
     log,
     metrics::{Metrics, command_log::CommandLog},
+    monitor::Monitors,
+    notify,
     persistence::{
         aof::{Aof, Stream},
         snapshot::Snapshots,
@@ -31,6 +33,7 @@ use crate::{
     pubsub::PubSub,
     scripting::Scripting,
     session::registry::Registry,
+    tracking::TrackingTable,
 };
 
 /// Shards per worker; with 256 at least, two workers rarely want the same one.
@@ -48,6 +51,8 @@ pub struct Server {
     pub acl: Acl,
     pub pubsub: PubSub,
     pub snapshots: Snapshots,
+    pub monitors: Monitors,
+    pub tracking: TrackingTable,
     /// How many clients wait for keys.
     pub waiting: AtomicUsize,
     pub scripting: Scripting,
@@ -108,6 +113,8 @@ impl Server {
             acl: Acl::default(),
             pubsub: PubSub::default(),
             snapshots: Snapshots::default(),
+            monitors: Monitors::default(),
+            tracking: TrackingTable::default(),
             waiting: AtomicUsize::new(0),
             scripting: Scripting::default(),
             pause: Pause::default(),
@@ -161,6 +168,7 @@ impl Server {
         );
         self.keyspace.eviction.configure(memory::options(&from));
         self.command_log.configure(&from);
+        notify::configure(self, from.notify_keyspace_events);
         self.aof.configure(&from);
         self.clients
             .guard
@@ -179,6 +187,12 @@ impl Server {
     pub fn settle(&self, changes: &mut Changes) {
         if !changes.ready.is_empty() {
             blocking::serve_later(self, changes);
+        }
+        if !changes.events.is_empty() {
+            notify::publish(self, std::mem::take(&mut changes.events));
+        }
+        if changes.flushed || !changes.invalidated.is_empty() {
+            self.tracking.invalidate(self, changes);
         }
         self.keyspace
             .statistics

@@ -127,6 +127,10 @@ pub struct Changes {
     pub events: Vec<Event>,
     /// Keys whose cached copies are stale.
     pub invalidated: Vec<ChangedKey>,
+    /// All cached copies are stale, of whatever key.
+    pub flushed: bool,
+    /// The client whose command it was; 0 for none.
+    pub client: u64,
     /// Keys that clients wait for and that may serve them now.
     pub ready: SmallVec<[ChangedKey; 1]>,
     /// Effects that precede the command's own: deletes of keys found expired.
@@ -142,6 +146,7 @@ impl Changes {
         if !self.is_quiet() {
             self.events.clear();
             self.invalidated.clear();
+            self.flushed = false;
             self.ready.clear();
             self.deletions.clear();
             self.effects = Effects::Verbatim;
@@ -153,6 +158,10 @@ impl Changes {
         self.dirty += other.dirty;
         self.events.extend(other.events);
         self.invalidated.extend(other.invalidated);
+        self.flushed |= other.flushed;
+        if self.client == 0 {
+            self.client = other.client;
+        }
         self.ready.extend(other.ready);
     }
 
@@ -161,6 +170,7 @@ impl Changes {
     pub fn is_quiet(&self) -> bool {
         self.events.is_empty()
             && self.invalidated.is_empty()
+            && !self.flushed
             && self.ready.is_empty()
             && self.deletions.is_empty()
             && matches!(self.effects, Effects::Verbatim)

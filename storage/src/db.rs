@@ -51,6 +51,10 @@ pub struct Db<'a> {
     hits: Cell<u64>,
     misses: Cell<u64>,
     met_expired: RefCell<Vec<(usize, Box<[u8]>)>>,
+    /// Keys that a reader missed, for those who want to know.
+    missed: RefCell<Vec<(usize, Box<[u8]>)>>,
+    /// The client whose commands run; 0 for none.
+    client: u64,
     /// The key that the last closed guard deleted since it was empty: `changed` says so.
     emptied: Option<(usize, u64)>,
 }
@@ -74,6 +78,8 @@ impl<'a> Db<'a> {
             hits: Cell::new(0),
             misses: Cell::new(0),
             met_expired: RefCell::default(),
+            missed: RefCell::default(),
+            client: 0,
             emptied: None,
         }
     }
@@ -102,6 +108,11 @@ impl<'a> Db<'a> {
     pub fn select(&mut self, index: usize) -> usize {
         debug_assert!(index < self.keyspace.databases());
         std::mem::replace(&mut self.index, index)
+    }
+
+    /// Whose commands run from now on.
+    pub fn set_client(&mut self, client: u64) {
+        self.client = client;
     }
 
     pub fn set_touch(&mut self, touch: Touch) {
@@ -180,6 +191,9 @@ impl<'a> Db<'a> {
     pub fn begin(&mut self) {
         self.changes.listeners = self.keyspace.listeners();
         self.changes.reset();
+        self.changes.client = self.client;
+        // What a writer missed is nobody's business.
+        self.missed.get_mut().clear();
     }
 
     pub fn is_locked(&self) -> bool {
@@ -213,9 +227,12 @@ impl<'a> Db<'a> {
         }
     }
 
-    /// Deletes the keys that a reader met expired.
+    /// Deletes the keys that a reader met expired, and tells of those it missed.
     #[inline]
     pub fn delete_met_expired(&mut self) {
+        if self.changes.listeners.contains(Listeners::EVENTS) {
+            self.tell_missed();
+        }
         if self.met_expired.get_mut().is_empty() {
             return;
         }
@@ -327,6 +344,11 @@ impl<'a> Db<'a> {
             }
             None => {
                 self.misses.set(self.misses.get() + 1);
+                if self.changes.listeners.contains(Listeners::EVENTS) {
+                    self.missed
+                        .borrow_mut()
+                        .push((self.index, key.bytes.into()));
+                }
             }
         }
         found
@@ -587,6 +609,7 @@ impl<'a> Db<'a> {
 
     /// Empties databases: `None` for all. All shards must be locked. Returns how many keys there were.
     pub fn flush(&mut self, database: Option<usize>) -> usize {
+        self.changes.flushed = self.changes.listeners.contains(Listeners::TRACKING);
         let Locked::All(shards) = &mut self.locked else {
             panic!("a flush declares all shards")
         };
@@ -641,6 +664,18 @@ impl<'a> Db<'a> {
         let interesting = !shard.watched.is_empty() || !shard.waiting.is_empty();
         if interesting || self.changes.listeners.contains(Listeners::TRACKING) {
             self.tell_interested(key);
+        }
+    }
+
+    #[cold]
+    fn tell_missed(&mut self) {
+        for (database, key) in std::mem::take(self.missed.get_mut()) {
+            self.changes.events.push(Event {
+                class: EventClass::KeyMiss,
+                name: "keymiss",
+                database,
+                key,
+            });
         }
     }
 

@@ -93,7 +93,7 @@ fn waiting_ends_by_time_unblock_or_hanging_up() {
     block(&server, &mut waiter, "BLMOVE k l LEFT LEFT 0", 1);
     waiter.send_command(&["PING"]);
     assert_eq!(other.line(&format!("CLIENT UNBLOCK {id}")), ":1\r\n");
-    expect(&mut waiter, "$-1\r\n+PONG\r\n");
+    expect(&mut waiter, "*-1\r\n+PONG\r\n");
     block(&server, &mut waiter, "BLPOP k 0", 1);
     assert_eq!(other.line(&format!("CLIENT UNBLOCK {id} ERROR")), ":1\r\n");
     expect(
@@ -136,7 +136,7 @@ fn nothing_is_lost_or_served_twice() {
                 let (from, to) = (mover % LISTS, (mover + 1) % LISTS);
                 loop {
                     let line = format!("BLMOVE l:{from} l:{to} LEFT RIGHT 1");
-                    if wire.line(&line) == "$-1\r\n" {
+                    if wire.line(&line) == "*-1\r\n" {
                         break;
                     }
                 }

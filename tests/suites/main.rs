@@ -18,3 +18,4 @@ mod sets;
 mod snapshot;
 mod sorted_sets;
 mod strings;
+mod watching;

@@ -12,7 +12,37 @@ use crate::{
     session::Session,
 };
 
-pub const COMMANDS: &[&Command] = &[&COMMANDLOG, &LATENCY, &SLOWLOG];
+pub const COMMANDS: &[&Command] = &[&COMMANDLOG, &LATENCY, &MONITOR, &SLOWLOG];
+
+const MONITOR: Command = Command {
+    name: "MONITOR",
+    syntax: "",
+    summary: "Shows every command that the server runs.",
+    since: "1.0.0",
+    complexity: "O(1)",
+    group: Group::Server,
+    arity: Exactly(1),
+    keys: &[],
+    flags: &[Flag::Admin, Flag::Loading, Flag::NoScript, Flag::Stale],
+    categories: &[],
+    run: Run::Session(monitor),
+    subcommands: &[],
+};
+
+fn monitor(session: &mut Session, _args: &Args<'_>, reply: &mut Reply) -> Result {
+    if session.flags.in_exec {
+        return Err(Error::general(
+            "MONITOR isn't allowed for DENY BLOCKING client",
+        ));
+    }
+    // Who monitors already gets no reply, only what is shown.
+    if !session.flags.monitors {
+        session.flags.monitors = true;
+        session.server.monitors.add(&session.client);
+        reply.ok();
+    }
+    Ok(())
+}
 
 const SLOWLOG: Command = Command {
     name: "SLOWLOG",

@@ -18,7 +18,7 @@ mod reference;
 mod rewrite;
 mod schema;
 mod system;
-mod words;
+pub mod words;
 
 use std::fmt;
 use std::path::{Path, PathBuf};

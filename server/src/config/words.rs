@@ -32,7 +32,7 @@ pub(super) fn split(line: &[u8]) -> Option<Vec<Vec<u8>>> {
 }
 
 /// Appends a word in double quotes, escaped so that [`split`] gives it back unchanged.
-pub(super) fn quote(word: &[u8], out: &mut Vec<u8>) {
+pub fn quote(word: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
     for &byte in word {
         match byte {

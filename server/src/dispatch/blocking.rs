@@ -27,7 +27,7 @@ use storage::{
 use super::{
     args::Args,
     attempt,
-    command::{Access, Command, Group, Nothing, Progress, Reply},
+    command::{Access, Command, Group, Progress, Reply},
     keys::each_key,
     table::Registered,
     transaction::Queued,
@@ -45,7 +45,6 @@ pub struct Waiter {
     no_touch: bool,
     /// CLIENT REPLY OFF or SKIP.
     silent: bool,
-    nothing: Nothing,
     /// Milliseconds since the epoch; `None` waits for ever.
     pub deadline_ms: Option<i64>,
     /// The keys in whose lists it stands.
@@ -75,9 +74,10 @@ impl Waiter {
         true
     }
 
-    /// Ends the waiting as if its time were up. False if it is over already.
+    /// Ends the waiting as if its time were up: with the null array, whatever the command else says for nothing. False
+    /// if it is over already.
     pub fn time_out(&self, client: &Arc<Client>) -> bool {
-        self.end(client, |writer| self.nothing.write(writer))
+        self.end(client, ReplyWriter::null_array)
     }
 
     /// Ends the waiting with an error, for CLIENT UNBLOCK. False if it is over already.
@@ -98,7 +98,6 @@ pub fn wait(
     registered: &'static Registered,
     args: &Args<'_>,
     timeout_ms: u64,
-    nothing: Nothing,
 ) {
     let command = registered.command;
     let (mut keys, mut hashes) = (Vec::<Box<[u8]>>::new(), Vec::new());
@@ -117,7 +116,6 @@ pub fn wait(
         version: session.version,
         no_touch: flags.no_touch,
         silent: flags.replies_off || std::mem::take(&mut flags.skip_next),
-        nothing,
         deadline_ms: (timeout_ms > 0).then(|| {
             let timeout = i64::try_from(timeout_ms).unwrap_or(i64::MAX);
             db.now().millis().saturating_add(timeout)

@@ -33,6 +33,7 @@ use crate::{
     metrics::{WorkerMetrics, command_log::Outcome},
     server::{self, Server},
     session::Session,
+    tracking,
 };
 
 /// What the connection does after a command.
@@ -125,6 +126,13 @@ pub fn execute(
     };
     let command_log = &session.server.command_log;
     command_log.note(registered.command, &args, &session.client, outcome);
+    if session.server.monitors.is_on() {
+        let (monitors, database) = (&session.server.monitors, session.database);
+        monitors.show(registered.command, &args, database, &session.client);
+    }
+    if session.flags.caching && !session.flags.in_transaction {
+        session.flags.caching = found.registered.command.name == "CLIENT";
+    }
     if let Err(error) = result {
         metrics.failed.add(1);
         reply.truncate(mark);
@@ -195,6 +203,9 @@ fn admit(
     if !session.user.is_unrestricted() {
         check_permissions(session, db, registered, args)?;
     }
+    if session.flags.monitors && touches_data(command) {
+        return Err(Error::general("Replica can't interact with the keyspace"));
+    }
     if session.flags.subscribed && session.version == Version::Resp2 {
         subscribers_may(registered)?;
     }
@@ -238,6 +249,10 @@ fn check_permissions(
         acl::check_sort_patterns(session, args)?;
     }
     Ok(())
+}
+
+fn touches_data(command: &Command) -> bool {
+    command.is_write() || command.has(Flag::ReadOnly) || command.has(Flag::MayReplicate)
 }
 
 /// In RESP2 a subscriber could not tell replies from messages, so few commands are allowed.
@@ -347,6 +362,9 @@ fn run(
             } else {
                 call(session, db, command, args, reply)
             };
+            if session.flags.tracks_reads && command.has(Flag::ReadOnly) {
+                tracking::remember(session, db, command, args);
+            }
             if !db.changes.ready.is_empty() {
                 blocking::serve(&session.server, db);
             }
@@ -415,10 +433,9 @@ fn call_or_wait(
     let (server, no_touch) = (&session.server, session.flags.no_touch);
     match attempt(server, no_touch, db, registered.command, args, reply)? {
         Progress::Done => {}
-        Progress::Wait {
-            timeout_ms,
-            nothing,
-        } => blocking::wait(session, db, registered, args, timeout_ms, nothing),
+        Progress::Wait { timeout_ms, .. } => {
+            blocking::wait(session, db, registered, args, timeout_ms);
+        }
     }
     Ok(())
 }

@@ -34,6 +34,7 @@ use crate::{
     metrics::{WorkerMetrics, command_log::Outcome},
     server::Server,
     session::Session,
+    tracking,
 };
 
 /// A command as it was sent, kept until EXEC.
@@ -243,6 +244,11 @@ fn run_all(
         };
         let command_log = &session.server.command_log;
         command_log.note(registered.command, &queued.args(), &session.client, outcome);
+        if session.server.monitors.is_on() {
+            let (monitors, database) = (&session.server.monitors, session.database);
+            let args = queued.args();
+            monitors.show(registered.command, &args, database, &session.client);
+        }
         if let Err(error) = result {
             metrics.failed.add(1);
             reply.truncate(mark);
@@ -250,7 +256,15 @@ fn run_all(
             fail(session, reply, &error);
         }
         if db.changes.dirty > 0 || !db.changes.is_quiet() {
-            all.absorb(std::mem::take(&mut db.changes));
+            let mut changes = std::mem::take(&mut db.changes);
+            if !changes.invalidated.is_empty() {
+                let server = &session.server;
+                server.tracking.invalidate_locked(server, db, &mut changes);
+            }
+            all.absorb(changes);
+        }
+        if session.flags.tracks_reads && registered.command.has(Flag::ReadOnly) {
+            tracking::remember(session, db, registered.command, &queued.args());
         }
         parts.cut(reply);
     }

@@ -218,6 +218,7 @@ impl Protocol for Resp {
         let now = server::now();
         worker.begin_turn(self.session.version);
         let mut db = Db::new(&server.keyspace, self.session.database, now);
+        db.set_client(self.session.client.id);
         let max_bulk_len = worker.settings(&server).proto_max_bulk_len as usize;
         let mut at = 0;
         let turn = loop {

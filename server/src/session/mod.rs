@@ -47,6 +47,12 @@ pub struct Flags {
     pub in_transaction: bool,
     /// EXEC runs: what is written is part of its reply.
     pub in_exec: bool,
+    /// It is shown all commands, and runs none on data itself.
+    pub monitors: bool,
+    /// The keys it reads are noted, see `tracking`.
+    pub tracks_reads: bool,
+    /// CLIENT CACHING was said for the next command, or the transaction.
+    pub caching: bool,
     /// There are subscriptions, so RESP2 has room for little else.
     pub subscribed: bool,
 }
@@ -83,6 +89,8 @@ impl Session {
     pub fn reset(&mut self) {
         self.leave_transaction();
         self.unsubscribe_all();
+        self.stop_tracking();
+        self.stop_monitoring();
         self.database = 0;
         self.client.set_database(0);
         self.version = Version::Resp2;
@@ -96,11 +104,22 @@ impl Session {
     }
 }
 
+impl Session {
+    /// Is shown commands no longer.
+    fn stop_monitoring(&mut self) {
+        if std::mem::take(&mut self.flags.monitors) {
+            self.server.monitors.remove(&self.client);
+        }
+    }
+}
+
 impl Drop for Session {
     fn drop(&mut self) {
         self.leave_waiting();
         self.leave_transaction();
         self.unsubscribe_all();
+        self.stop_tracking();
+        self.stop_monitoring();
         self.server.clients.remove(self.client.id);
     }
 }

@@ -14,7 +14,7 @@ use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
 
 use super::mailbox::{Mailbox, OutputGuard, Post};
-use crate::dispatch::blocking::Waiter;
+use crate::{dispatch::blocking::Waiter, tracking::Tracking};
 
 /// One end of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,6 +82,8 @@ pub struct Client {
     /// What others have for it.
     pub mailbox: Mailbox,
     waiter: Mutex<Option<Arc<Waiter>>>,
+    pub is_monitor: AtomicBool,
+    tracking: Mutex<Option<Arc<Tracking>>>,
     pub(super) post: Arc<Post>,
     pub(super) guard: Arc<OutputGuard>,
     killed: AtomicBool,
@@ -131,6 +133,8 @@ impl Client {
             is_replica: AtomicBool::new(false),
             mailbox: Mailbox::default(),
             waiter: Mutex::new(None),
+            is_monitor: AtomicBool::new(false),
+            tracking: Mutex::new(None),
             post,
             guard,
             killed: AtomicBool::new(false),
@@ -193,6 +197,22 @@ impl Client {
 
     pub fn set_waiter(&self, waiter: Option<Arc<Waiter>>) {
         *self.waiter.lock() = waiter;
+    }
+
+    /// How its reads are tracked, if they are.
+    pub fn tracking(&self) -> Option<Arc<Tracking>> {
+        self.tracking.lock().clone()
+    }
+
+    pub fn set_tracking(&self, tracking: Option<Arc<Tracking>>) {
+        *self.tracking.lock() = tracking;
+    }
+
+    /// The client that its invalidations go to: 0 for itself, -1 when it does not track.
+    pub fn redirection(&self) -> i64 {
+        self.tracking().map_or(-1, |tracking| {
+            tracking.redirect.map_or(0, |redirect| redirect as i64)
+        })
     }
 
     /// Whether it waits for a key.

@@ -1,6 +1,7 @@
 //! CLIENT: what connections are there, what they say of themselves, and how to steer or end them.
 
 mod filter;
+mod tracking;
 
 use std::{
     fmt::Write,
@@ -9,7 +10,10 @@ use std::{
 
 use storage::value::number;
 
-use self::filter::Filter;
+use self::{
+    filter::Filter,
+    tracking::{CACHING, GETREDIR, TRACKING, TRACKINGINFO},
+};
 use super::help::help;
 use crate::{
     dispatch::{
@@ -23,6 +27,7 @@ use crate::{
         Session,
         registry::{Address, Client},
     },
+    tracking::{Mode, Tracking},
 };
 
 pub const COMMANDS: &[&Command] = &[&CLIENT];
@@ -40,6 +45,7 @@ const CLIENT: Command = Command {
     categories: &[],
     run: Run::Container,
     subcommands: &[
+        &CACHING,
         &CAPA,
         &GETNAME,
         &GETREDIR,
@@ -55,6 +61,7 @@ const CLIENT: Command = Command {
         &REPLY,
         &SETINFO,
         &SETNAME,
+        &TRACKING,
         &TRACKINGINFO,
         &UNBLOCK,
         &UNPAUSE,
@@ -314,7 +321,7 @@ pub(crate) fn describe(client: &Client) -> String {
         line,
         "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} capa={} db={} sub={} psub={} ssub={} multi={} \
          watch={} qbuf={waiting} qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll={} omem={unsent} tot-mem={} \
-         events={} cmd={command} user={} redir=-1 resp={} lib-name={} lib-ver={} tot-net-in={} tot-net-out={} \
+         events={} cmd={command} user={} redir={} resp={} lib-name={} lib-ver={} tot-net-in={} tot-net-out={} \
          tot-cmds={}",
         client.id,
         client.address,
@@ -339,6 +346,7 @@ pub(crate) fn describe(client: &Client) -> String {
         waiting + unsent + CONNECTION_BYTES,
         if unsent > 0 { "rw" } else { "r" },
         user(&details.user),
+        client.redirection(),
         if client.resp3.load(Ordering::Relaxed) {
             3
         } else {
@@ -367,10 +375,19 @@ fn user(name: &[u8]) -> String {
 /// The letters that tell what is special of a client, `N` for nothing.
 fn flags(client: &Client) -> String {
     let mut letters = String::new();
-    let flags: [(bool, char); 6] = [
+    let tracking = client.tracking();
+    let broken = |tracking: &Tracking| tracking.broken_redirect.load(Ordering::Relaxed);
+    let flags: [(bool, char); 10] = [
+        (client.is_monitor.load(Ordering::Relaxed), 'O'),
         (client.subscriptions() > 0, 'P'),
-        (client.is_blocked(), 'b'),
         (client.in_transaction.load(Ordering::Relaxed), 'x'),
+        (client.is_blocked(), 'b'),
+        (tracking.is_some(), 't'),
+        (tracking.as_deref().is_some_and(broken), 'R'),
+        (
+            tracking.is_some_and(|tracking| tracking.mode == Mode::Broadcast),
+            'B',
+        ),
         (matches!(client.address, Address::Unix(_)), 'U'),
         (client.no_evict.load(Ordering::Relaxed), 'e'),
         (client.no_touch.load(Ordering::Relaxed), 'T'),
@@ -639,53 +656,6 @@ fn unblock(session: &mut Session, args: &Args<'_>, reply: &mut Reply) -> Result 
         })
     });
     reply.integer(unblocked.into());
-    Ok(())
-}
-
-const GETREDIR: Command = Command {
-    name: "GETREDIR",
-    syntax: "",
-    summary: "Returns the connection that invalidations go to.",
-    since: "6.0.0",
-    complexity: "O(1)",
-    group: Group::Connection,
-    arity: Exactly(2),
-    keys: &[],
-    flags: &[Flag::AllowBusy, Flag::Loading, Flag::NoScript, Flag::Stale],
-    categories: &[],
-    run: Run::Session(get_redirection),
-    subcommands: &[],
-};
-
-fn get_redirection(_session: &mut Session, _args: &Args<'_>, reply: &mut Reply) -> Result {
-    reply.integer(-1);
-    Ok(())
-}
-
-const TRACKINGINFO: Command = Command {
-    name: "TRACKINGINFO",
-    syntax: "",
-    summary: "Describes how the connection's reads are tracked.",
-    since: "6.2.0",
-    complexity: "O(1)",
-    group: Group::Connection,
-    arity: Exactly(2),
-    keys: &[],
-    flags: &[Flag::Loading, Flag::NoScript, Flag::Stale],
-    categories: &[],
-    run: Run::Session(tracking_info),
-    subcommands: &[],
-};
-
-fn tracking_info(_session: &mut Session, _args: &Args<'_>, reply: &mut Reply) -> Result {
-    reply.map(3);
-    reply.bulk(b"flags");
-    reply.set(1);
-    reply.bulk(b"off");
-    reply.bulk(b"redirect");
-    reply.integer(-1);
-    reply.bulk(b"prefixes");
-    reply.array(0);
     Ok(())
 }
 

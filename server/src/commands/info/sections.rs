@@ -147,7 +147,7 @@ pub(super) fn clients(facts: &mut Facts<'_, '_>, lines: &mut Lines) {
         largest(|client| client.output_bytes.load(Ordering::Relaxed)),
     );
     lines.add("blocked_clients", server.waiting.load(Ordering::Relaxed));
-    lines.zeros(&["tracking_clients"]);
+    lines.add("tracking_clients", server.tracking.clients());
     let subscribed = clients.iter().filter(|client| client.subscriptions() > 0);
     lines.add("pubsub_clients", subscribed.count());
     let watching = clients
@@ -460,11 +460,11 @@ pub(super) fn stats(facts: &mut Facts<'_, '_>, lines: &mut Lines) {
         "active_defrag_key_misses",
         "total_active_defrag_time",
         "current_active_defrag_time",
-        "tracking_total_keys",
-        "tracking_total_items",
-        "tracking_total_prefixes",
-        "unexpected_error_replies",
     ]);
+    lines.add("tracking_total_keys", server.tracking.keys());
+    lines.add("tracking_total_items", server.tracking.items());
+    lines.add("tracking_total_prefixes", server.tracking.prefixes());
+    lines.zeros(&["unexpected_error_replies"]);
     let errors: u64 = metrics.errors.lock().values().sum();
     lines.add("total_error_replies", errors);
     lines.add("dump_payload_sanitizations", 0);

@@ -1,0 +1,97 @@
+//! MONITOR: clients that are shown every command that runs.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use parking_lot::RwLock;
+use protocol::resp::reply::ReplyWriter;
+
+use crate::{
+    config::words,
+    dispatch::{
+        args::Args,
+        command::{Command, Flag},
+    },
+    session::{mailbox::Message, registry::Client},
+};
+
+/// Those who watch. While nobody does, a command costs one load.
+#[derive(Default)]
+pub struct Monitors {
+    count: AtomicUsize,
+    clients: RwLock<Vec<Arc<Client>>>,
+}
+
+impl Monitors {
+    #[inline]
+    pub fn is_on(&self) -> bool {
+        // Relaxed: a command that runs while a monitor joins may go unseen.
+        self.count.load(Ordering::Relaxed) > 0
+    }
+
+    pub fn add(&self, client: &Arc<Client>) {
+        client.is_monitor.store(true, Ordering::Relaxed);
+        let mut clients = self.clients.write();
+        clients.push(client.clone());
+        self.count.store(clients.len(), Ordering::Relaxed);
+    }
+
+    pub fn remove(&self, client: &Client) {
+        client.is_monitor.store(false, Ordering::Relaxed);
+        let mut clients = self.clients.write();
+        clients.retain(|monitor| monitor.id != client.id);
+        self.count.store(clients.len(), Ordering::Relaxed);
+    }
+
+    /// Shows a command, after it ran; administration is not shown.
+    #[cold]
+    pub fn show(&self, command: &Command, args: &Args<'_>, database: usize, client: &Client) {
+        if command.has(Flag::Admin) || command.has(Flag::SkipMonitor) {
+            return;
+        }
+        let line = line(command, args, database, client);
+        let message = Message::new(|writer: &mut ReplyWriter| {
+            writer.raw(b"+");
+            writer.raw(&line);
+            writer.raw(b"\r\n");
+        });
+        let clients = self.clients.read();
+        clients.iter().for_each(|monitor| monitor.push(&message));
+    }
+}
+
+/// `time [database client] "word" ...`; quoting leaves no line ends in it.
+fn line(command: &Command, args: &Args<'_>, database: usize, client: &Client) -> Vec<u8> {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let mut line = format!(
+        "{}.{:06} [{database} {}]",
+        since.as_secs(),
+        since.subsec_micros(),
+        client.address
+    )
+    .into_bytes();
+    // Secrets that come: so many words from here on.
+    let mut secrets = 0;
+    for (index, word) in args.from(0).enumerate() {
+        line.push(b' ');
+        if secrets > 0 {
+            secrets -= 1;
+            words::quote(b"(redacted)", &mut line);
+            continue;
+        }
+        words::quote(word, &mut line);
+        secrets = match command.name {
+            "AUTH" if index == 0 => usize::MAX,
+            "HELLO" if index > 1 && word.eq_ignore_ascii_case(b"AUTH") => 2,
+            _ => 0,
+        };
+    }
+    line
+}

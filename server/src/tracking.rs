@@ -1,0 +1,344 @@
+//! Client-side caching: which clients may hold copies of which keys, and telling them when these are stale.
+//!
+//! A client that tracks by default is noted with every key that it reads, in the key's shard under the read's lock;
+//! the first change of the key tells it and forgets it. One in broadcast mode is told of every changed key that begins
+//! with one of its prefixes. Messages go out after the change's locks are released: a copy made in between is told
+//! about once too often, never too little.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+};
+
+use parking_lot::RwLock;
+use protocol::resp::reply::ReplyWriter;
+use storage::{
+    changes::{Changes, Listeners},
+    db::Db,
+    keyspace::Key,
+    shard::Shard,
+};
+
+use crate::{
+    dispatch::{args::Args, command::Command, keys::each_key},
+    server::Server,
+    session::{Session, mailbox::Message, registry::Client},
+};
+
+/// Keys are tracked by name alone, whichever database they are in.
+const ANY_DATABASE: usize = 0;
+
+/// How one client is tracked.
+#[derive(Default)]
+pub struct Tracking {
+    pub mode: Mode,
+    pub no_loop: bool,
+    /// The client that is told instead.
+    pub redirect: Option<u64>,
+    pub broken_redirect: AtomicBool,
+    /// Of broadcast mode.
+    pub prefixes: Vec<Box<[u8]>>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    #[default]
+    Default,
+    /// Reads after CLIENT CACHING YES only.
+    OptIn,
+    /// Reads but those after CLIENT CACHING NO.
+    OptOut,
+    Broadcast,
+}
+
+/// What all clients together track.
+#[derive(Default)]
+pub struct TrackingTable {
+    clients: AtomicUsize,
+    keys: AtomicUsize,
+    items: AtomicUsize,
+    prefixes: RwLock<BTreeMap<Box<[u8]>, BTreeMap<u64, Arc<Client>>>>,
+}
+
+impl TrackingTable {
+    pub fn clients(&self) -> usize {
+        self.clients.load(Ordering::Relaxed)
+    }
+
+    /// Keys that somebody may hold a copy of.
+    pub fn keys(&self) -> usize {
+        self.keys.load(Ordering::Relaxed)
+    }
+
+    /// The same, counted once per client.
+    pub fn items(&self) -> usize {
+        self.items.load(Ordering::Relaxed)
+    }
+
+    pub fn prefixes(&self) -> usize {
+        self.prefixes.read().len()
+    }
+
+    /// Notes that a client may hold a copy. Returns who is to be told of another key, which had to make room.
+    fn remember(
+        &self,
+        shard: &mut Shard,
+        key: &[u8],
+        client: u64,
+        limit: u64,
+    ) -> Option<(Box<[u8]>, Vec<u64>)> {
+        let known = shard.tracked.get(ANY_DATABASE, key);
+        if known.contains(&client) {
+            return None;
+        }
+        let keys = if known.is_empty() {
+            self.keys.fetch_add(1, Ordering::Relaxed) + 1
+        } else {
+            self.keys()
+        };
+        shard.tracked.add(ANY_DATABASE, key, client);
+        self.items.fetch_add(1, Ordering::Relaxed);
+        if limit == 0 || keys as u64 <= limit {
+            return None;
+        }
+        let (_, evicted, _) = shard.tracked.iter().next()?;
+        let evicted: Box<[u8]> = evicted.into();
+        let told = self.forget(shard, &evicted);
+        Some((evicted, told))
+    }
+
+    /// Takes out those who may hold a copy of a key.
+    fn forget(&self, shard: &mut Shard, key: &[u8]) -> Vec<u64> {
+        let clients = shard.tracked.take(ANY_DATABASE, key).to_vec();
+        if !clients.is_empty() {
+            self.keys.fetch_sub(1, Ordering::Relaxed);
+            self.items.fetch_sub(clients.len(), Ordering::Relaxed);
+        }
+        clients
+    }
+
+    /// Tells of what a command changed. Nothing is locked.
+    #[cold]
+    pub fn invalidate(&self, server: &Server, changes: &mut Changes) {
+        if std::mem::take(&mut changes.flushed) {
+            self.invalidate_all(server);
+        }
+        let keys = distinct(changes);
+        for key in &keys {
+            let shard = server.keyspace.shard_of(Key::new(key).hash);
+            let clients = self.forget(&mut server.keyspace.lock(shard), key);
+            tell_each(server, key, &clients, changes.client);
+        }
+        self.broadcast(server, &keys, changes.client);
+    }
+
+    /// As [`TrackingTable::invalidate`], for keys whose locks are held: a transaction may read them again afterwards.
+    #[cold]
+    pub fn invalidate_locked(&self, server: &Server, db: &mut Db<'_>, changes: &mut Changes) {
+        let keys = distinct(changes);
+        for key in &keys {
+            let clients = self.forget(db.shard_mut(Key::new(key).hash), key);
+            tell_each(server, key, &clients, changes.client);
+        }
+        self.broadcast(server, &keys, changes.client);
+    }
+
+    fn broadcast(&self, server: &Server, keys: &[Box<[u8]>], changer: u64) {
+        for (prefix, clients) in self.prefixes.read().iter() {
+            let matching: Vec<&[u8]> = keys
+                .iter()
+                .map(|key| &**key)
+                .filter(|key| key.starts_with(prefix))
+                .collect();
+            if matching.is_empty() {
+                continue;
+            }
+            for client in clients.values() {
+                let Some(tracking) = client.tracking() else {
+                    continue;
+                };
+                if !(tracking.no_loop && client.id == changer) {
+                    tell(server, client, &tracking, Some(&matching));
+                }
+            }
+        }
+    }
+
+    fn invalidate_all(&self, server: &Server) {
+        for shard in 0..server.keyspace.shard_count() {
+            let mut shard = server.keyspace.lock(shard);
+            let (keys, items) = shard
+                .tracked
+                .iter()
+                .fold((0, 0), |(keys, items), (.., clients)| {
+                    (keys + 1, items + clients.len())
+                });
+            shard.tracked.clear();
+            self.keys.fetch_sub(keys, Ordering::Relaxed);
+            self.items.fetch_sub(items, Ordering::Relaxed);
+        }
+        for client in server.clients.all() {
+            if let Some(tracking) = client.tracking() {
+                tell(server, &client, &tracking, None);
+            }
+        }
+    }
+}
+
+/// Takes the keys out, each once.
+fn distinct(changes: &mut Changes) -> Vec<Box<[u8]>> {
+    let mut keys: Vec<Box<[u8]>> = Vec::new();
+    for changed in std::mem::take(&mut changes.invalidated) {
+        if !keys.contains(&changed.key) {
+            keys.push(changed.key);
+        }
+    }
+    keys
+}
+
+/// Tells clients, by number, that their copies of a key are stale.
+fn tell_each(server: &Server, key: &[u8], clients: &[u64], changer: u64) {
+    for &id in clients {
+        let Some(client) = server.clients.get(id) else {
+            continue;
+        };
+        let Some(tracking) = client.tracking() else {
+            continue;
+        };
+        let own = tracking.no_loop && id == changer;
+        if tracking.mode != Mode::Broadcast && !own {
+            tell(server, &client, &tracking, Some(&[key]));
+        }
+    }
+}
+
+/// The channel on which a RESP2 client is told on behalf of another.
+const CHANNEL: &[u8] = b"__redis__:invalidate";
+
+/// Tells one client, or the one that it named for this, that keys are stale; `None` stands for all keys.
+fn tell(server: &Server, client: &Arc<Client>, tracking: &Tracking, keys: Option<&[&[u8]]>) {
+    let write_keys = |writer: &mut ReplyWriter| match keys {
+        Some(keys) => {
+            writer.array(keys.len());
+            keys.iter().for_each(|key| writer.bulk(key));
+        }
+        None => writer.null(),
+    };
+    let write_push = |writer: &mut ReplyWriter| {
+        writer.push(2);
+        writer.bulk(b"invalidate");
+        write_keys(writer);
+    };
+    let Some(redirect) = tracking.redirect else {
+        if client.resp3.load(Ordering::Relaxed) {
+            client.push(&Message::new(write_push));
+        }
+        return;
+    };
+    let Some(target) = server.clients.get(redirect) else {
+        tracking.broken_redirect.store(true, Ordering::Relaxed);
+        if client.resp3.load(Ordering::Relaxed) {
+            client.push(&Message::new(|writer: &mut ReplyWriter| {
+                writer.push(2);
+                writer.bulk(b"tracking-redir-broken");
+                writer.integer(redirect as i64);
+            }));
+        }
+        return;
+    };
+    if target.resp3.load(Ordering::Relaxed) {
+        target.push(&Message::new(write_push));
+    } else if target.subscriptions() > 0 {
+        target.push(&Message::new(|writer: &mut ReplyWriter| {
+            writer.push(3);
+            writer.bulk(b"message");
+            writer.bulk(CHANNEL);
+            write_keys(writer);
+        }));
+    }
+}
+
+/// Notes the keys that a tracking client just read, under their locks.
+#[cold]
+pub fn remember(session: &Session, db: &mut Db<'_>, command: &Command, args: &Args<'_>) {
+    let Some(tracking) = session.client.tracking() else {
+        return;
+    };
+    let asked = session.flags.caching;
+    let wanted = match tracking.mode {
+        Mode::Default => true,
+        Mode::OptIn => asked,
+        Mode::OptOut => !asked,
+        Mode::Broadcast => false,
+    };
+    if !wanted {
+        return;
+    }
+    let server = &session.server;
+    let limit = server.config.settings().tracking_table_max_keys;
+    each_key(command, args, |index, _| {
+        let key = args.key(index);
+        if !db.holds(key.hash) {
+            return;
+        }
+        let id = session.client.id;
+        let shard = db.shard_mut(key.hash);
+        if let Some((evicted, told)) = server.tracking.remember(shard, key.bytes, id, limit) {
+            tell_each(server, &evicted, &told, 0);
+        }
+    });
+}
+
+impl Session {
+    /// Tracks from now on, or as said anew.
+    pub fn start_tracking(&mut self, mut tracking: Tracking) {
+        let before = self.client.tracking();
+        if let Some(before) = &before {
+            // Prefixes only ever add up.
+            tracking.prefixes.extend(before.prefixes.iter().cloned());
+        }
+        if tracking.mode == Mode::Broadcast && tracking.prefixes.is_empty() {
+            tracking.prefixes.push(Box::default());
+        }
+        self.flags.tracks_reads = tracking.mode != Mode::Broadcast;
+        let prefixes = tracking.prefixes.clone();
+        self.client.set_tracking(Some(Arc::new(tracking)));
+        let table = &self.server.tracking;
+        let mut known = table.prefixes.write();
+        if before.is_none() {
+            table.clients.fetch_add(1, Ordering::Relaxed);
+            self.server.keyspace.add_listener(Listeners::TRACKING);
+        }
+        for prefix in prefixes {
+            let clients = known.entry(prefix).or_default();
+            clients.insert(self.client.id, self.client.clone());
+        }
+    }
+
+    /// Tracks no longer. Keys noted for it are forgotten when they change.
+    pub fn stop_tracking(&mut self) {
+        let Some(tracking) = self.client.tracking() else {
+            return;
+        };
+        self.flags.tracks_reads = false;
+        self.flags.caching = false;
+        self.client.set_tracking(None);
+        let table = &self.server.tracking;
+        let mut known = table.prefixes.write();
+        for prefix in &tracking.prefixes {
+            if let Some(clients) = known.get_mut(prefix) {
+                clients.remove(&self.client.id);
+                if clients.is_empty() {
+                    known.remove(prefix);
+                }
+            }
+        }
+        // Under the lock, so that nobody begins in between.
+        if table.clients.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.server.keyspace.remove_listener(Listeners::TRACKING);
+        }
+    }
+}

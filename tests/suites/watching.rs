@@ -1,0 +1,217 @@
+//! Those who watch what others do: keyspace notifications, MONITOR, client-side caching.
+
+use tests::{
+    server::{Options, Server},
+    wire::{Wire, show_raw, split_line},
+};
+
+/// Sends lines in one piece and compares all that comes back, blanks standing for line ends.
+#[track_caller]
+fn exchange(wire: &mut Wire, lines: &[&str], expected: &str) {
+    for line in lines {
+        wire.send_command(&split_line(line));
+    }
+    expect(wire, expected);
+}
+
+#[track_caller]
+fn expect(wire: &mut Wire, expected: &str) {
+    let expected = expected.replace(' ', "\r\n");
+    let received = wire.exactly(expected.len()).expect("what was expected");
+    assert_eq!(String::from_utf8_lossy(&received), expected);
+}
+
+#[test]
+fn events_are_published_as_configured() {
+    let server = Server::start(&Options::new());
+    let (mut listener, mut writer) = (server.connect(), server.connect());
+    listener.line("PSUBSCRIBE __key*");
+    exchange(
+        &mut writer,
+        &[
+            "SET unseen v",
+            "CONFIG SET notify-keyspace-events KEg$xn",
+            "SET k v",
+            "LPUSH l v",
+            "DEL k",
+            "CONFIG SET notify-keyspace-events \"\"",
+            "SET unseen v",
+            "CONFIG SET notify-keyspace-events Km",
+            "GET nothing",
+        ],
+        "+OK +OK +OK :1 :1 +OK +OK +OK $-1 ",
+    );
+    for (channel, message) in [
+        ("__keyspace@0__:k", "new"),
+        ("__keyevent@0__:new", "k"),
+        ("__keyspace@0__:k", "set"),
+        ("__keyevent@0__:set", "k"),
+        ("__keyspace@0__:l", "new"),
+        ("__keyevent@0__:new", "l"),
+        ("__keyspace@0__:k", "del"),
+        ("__keyevent@0__:del", "k"),
+        ("__keyspace@0__:nothing", "keymiss"),
+    ] {
+        let (channel_len, message_len) = (channel.len(), message.len());
+        expect(
+            &mut listener,
+            &format!("*4 $8 pmessage $6 __key* ${channel_len} {channel} ${message_len} {message} "),
+        );
+    }
+}
+
+#[test]
+fn expired_keys_are_told_without_anyone_looking() {
+    let server = Server::start(&Options::new().set("notify-keyspace-events", "Ex"));
+    let mut listener = server.connect();
+    listener.line("SUBSCRIBE __keyevent@0__:expired");
+    server.connect().line("SET k v PX 50");
+    expect(
+        &mut listener,
+        "*3 $7 message $22 __keyevent@0__:expired $1 k ",
+    );
+}
+
+#[test]
+fn monitors_see_commands_but_no_secrets() {
+    let server = Server::start(&Options::new());
+    let (mut monitor, mut other) = (server.connect(), server.connect());
+    assert_eq!(monitor.line("MONITOR"), "+OK\r\n");
+    for line in [
+        "SET k \"a b\\r\\n\\x01\\\"\"",
+        "CONFIG GET save",
+        "AUTH user secret",
+        "MULTI",
+        "INCR n",
+        "EXEC",
+    ] {
+        other.line(line);
+    }
+    for shown in [
+        r#""SET" "k" "a b\r\n\x01\"""#,
+        r#""AUTH" "(redacted)" "(redacted)""#,
+        r#""MULTI""#,
+        r#""INCR" "n""#,
+        r#""EXEC""#,
+    ] {
+        let line = show_raw(&monitor.reply().expect("a command"));
+        let (head, words) = line.split_once("] ").expect("a time and a client");
+        assert!(
+            head.starts_with('+') && head.contains(" [0 127.0.0.1:"),
+            "{line}"
+        );
+        assert_eq!(words.trim_end(), shown);
+    }
+    assert_eq!(
+        monitor.line("GET k"),
+        "-ERR Replica can't interact with the keyspace\r\n"
+    );
+}
+
+#[test]
+fn cached_keys_are_invalidated_once() {
+    let server = Server::start(&Options::new());
+    let (mut cache, mut writer) = (server.connect(), server.connect());
+    cache.line("HELLO 3");
+    exchange(
+        &mut cache,
+        &["CLIENT TRACKING on", "GET k", "GET other"],
+        "+OK _ _ ",
+    );
+    exchange(
+        &mut writer,
+        &["SET k 1", "SET k 2", "SET unread 1"],
+        "+OK +OK +OK ",
+    );
+    exchange(
+        &mut cache,
+        &["PING", "MULTI", "SET k 3", "GET k", "EXEC", "PING"],
+        ">2 $10 invalidate *1 $1 k +PONG +OK +QUEUED +QUEUED *2 +OK $1 3 +PONG ",
+    );
+    writer.line("SET k 4");
+    expect(&mut cache, ">2 $10 invalidate *1 $1 k ");
+    writer.line("FLUSHALL");
+    expect(&mut cache, ">2 $10 invalidate _ ");
+    let statistics = writer.line("INFO stats");
+    assert!(statistics.contains("tracking_total_keys:0\r\n"));
+}
+
+#[test]
+fn tracking_modes_choose_what_is_told() {
+    let server = Server::start(&Options::new());
+    let (mut cache, mut writer) = (server.connect(), server.connect());
+    cache.line("HELLO 3");
+    exchange(
+        &mut cache,
+        &[
+            "CLIENT TRACKING on OPTIN",
+            "GET a",
+            "CLIENT CACHING yes",
+            "GET b",
+            "GET c",
+        ],
+        "+OK _ +OK _ _ ",
+    );
+    exchange(&mut writer, &["MSET a 1 b 1 c 1"], "+OK ");
+    expect(&mut cache, ">2 $10 invalidate *1 $1 b ");
+    exchange(
+        &mut cache,
+        &[
+            "CLIENT TRACKING off",
+            "CLIENT TRACKING on BCAST PREFIX p: NOLOOP",
+            "SET p:own 1",
+        ],
+        "+OK +OK +OK ",
+    );
+    exchange(&mut writer, &["MSET p:1 x q:1 x p:2 x"], "+OK ");
+    expect(&mut cache, ">2 $10 invalidate *2 $3 p:1 $3 p:2 ");
+}
+
+#[test]
+fn redirected_invalidations_reach_resp2() {
+    let server = Server::start(&Options::new());
+    let (mut cache, mut target, mut writer) =
+        (server.connect(), server.connect(), server.connect());
+    let id = target.line("CLIENT ID");
+    let id = id.trim_start_matches(':').trim_end();
+    target.line("SUBSCRIBE __redis__:invalidate");
+    exchange(
+        &mut cache,
+        &[
+            &format!("CLIENT TRACKING on REDIRECT {id}"),
+            "GET k",
+            "CLIENT GETREDIR",
+        ],
+        &format!("+OK $-1 :{id} "),
+    );
+    writer.line("SET k 1");
+    expect(
+        &mut target,
+        "*3 $7 message $20 __redis__:invalidate *1 $1 k ",
+    );
+}
+
+#[test]
+fn class_10_the_tracking_table_is_bounded() {
+    let server = Server::start(&Options::new().set("tracking-table-max-keys", "10"));
+    let mut cache = server.connect();
+    cache.line("HELLO 3");
+    cache.line("CLIENT TRACKING on");
+    let mut told = 0;
+    for number in 0..100 {
+        cache.send_command(&["GET", &format!("k{number}")]);
+        while cache.reply().expect("a reply")[0] == b'>' {
+            told += 1;
+        }
+    }
+    cache.send_command(&["INFO", "stats"]);
+    let statistics = loop {
+        let reply = cache.reply().expect("a reply");
+        match reply[0] {
+            b'>' => told += 1,
+            _ => break show_raw(&reply),
+        }
+    };
+    assert!(statistics.contains("tracking_total_keys:10\r\n"));
+    assert_eq!(told, 90);
+}
