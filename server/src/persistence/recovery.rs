@@ -8,8 +8,9 @@ use std::{
 };
 
 use storage::{
-    db::{Db, access_clock},
+    db::Db,
     entry::Meta,
+    eviction,
     keyspace::Key,
     rdb::{
         self, Limits, VersionCheck,
@@ -200,11 +201,11 @@ fn put(db: &mut Db<'_>, entry: FileEntry, existing: Existing) -> Result<(), Stri
             access: 0,
         };
         db.put(key, entry.value, meta);
-        if let Some(seconds) = entry.idle_seconds
+        let (idle, frequency) = (entry.idle_seconds, entry.frequency);
+        if let Some(access) = eviction::restored(db.keyspace(), idle, frequency, db.now())
             && let Some(entry) = db.peek(key)
         {
-            let idle = u16::try_from(seconds).unwrap_or(u16::MAX);
-            entry.set_access(access_clock(db.now()).wrapping_sub(idle));
+            entry.set_access(access);
         }
     }
     if !held {

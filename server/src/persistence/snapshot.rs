@@ -18,10 +18,13 @@ use std::{
 };
 
 use storage::{
-    db::{Db, access_clock},
+    db::Db,
     entry::EntryRef,
+    eviction,
+    keyspace::Keyspace,
     rdb::file::{ChecksumCheck, EntryToWrite, FileDialect, FileWriter},
     snapshot::{Ready, Size},
+    time::Timestamp,
 };
 
 use crate::{
@@ -156,7 +159,7 @@ pub fn write(
     let snapshot = ready.cut(at_cut);
     let mut file = DataFile::begin(server, output, purpose, snapshot.sizes())?;
     snapshot.walk(|database, entry| {
-        file.entry(database, entry)?;
+        file.entry(&server.keyspace, database, entry)?;
         progress()
     })?;
     file.finish()
@@ -167,16 +170,38 @@ fn write_locked(server: &Server, db: &Db<'_>, path: &Path) -> io::Result<()> {
     let output = File::create(path)?;
     let sizes = vec![Size::default(); server.keyspace.databases()];
     let mut file = DataFile::begin(server, output, Purpose::Snapshot, &sizes)?;
-    db.each_entry(|database, entry| file.entry(database, entry))?;
+    db.each_entry(|database, entry| {
+        file.entry(&server.keyspace, database, entry)
+    })?;
     file.finish()
+}
+
+/// What a file tells of an entry's last use: what the eviction policy needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Access {
+    Idle,
+    Frequency,
+    Untold,
+}
+
+impl Access {
+    fn of(policy: &str) -> Access {
+        if policy.ends_with("-lru") {
+            Access::Idle
+        } else if policy.ends_with("-lfu") && !policy.ends_with("-tinylfu") {
+            Access::Frequency
+        } else {
+            Access::Untold
+        }
+    }
 }
 
 /// A file on its way to the disk.
 struct DataFile {
     writer: FileWriter<Syncing>,
     database: Option<usize>,
-    /// The time now, in the unit of eviction bits, if they say when an entry was used.
-    clock: Option<u16>,
+    access: Access,
+    now: Timestamp,
     checksum: ChecksumCheck,
 }
 
@@ -220,11 +245,11 @@ impl DataFile {
                 database = Some(number);
             }
         }
-        let is_recency = settings.maxmemory_policy.name().ends_with("-lru");
         Ok(DataFile {
             writer,
             database,
-            clock: is_recency.then(|| access_clock(now)),
+            access: Access::of(settings.maxmemory_policy.name()),
+            now,
             checksum: if settings.rdbchecksum {
                 ChecksumCheck::On
             } else {
@@ -233,18 +258,28 @@ impl DataFile {
         })
     }
 
-    fn entry(&mut self, database: usize, entry: EntryRef<'_>) -> io::Result<()> {
+    fn entry(
+        &mut self,
+        keyspace: &Keyspace,
+        database: usize,
+        entry: EntryRef<'_>,
+    ) -> io::Result<()> {
         if self.database != Some(database) {
             self.database = Some(database);
             self.writer.select(database as u64)?;
         }
-        let idle = self.clock.map(|clock| clock.wrapping_sub(entry.access()));
+        let (mut idle, mut frequency) = (None, None);
+        match self.access {
+            Access::Idle => idle = eviction::idle_seconds(keyspace, entry.access(), self.now),
+            Access::Frequency => frequency = eviction::frequency(keyspace, entry, self.now),
+            Access::Untold => {}
+        }
         self.writer.entry(EntryToWrite {
             key: entry.key(),
             value: entry.value(),
             deadline: entry.deadline(),
             idle_seconds: idle.map(u64::from),
-            frequency: None,
+            frequency,
             item: entry.item(),
         })
     }
