@@ -258,11 +258,11 @@ async fn wait_for_end(server: &Server) -> io::Result<ShutdownRequest> {
             request = server.shutdown.requested() => return Ok(request),
             _ = terminate.recv() => {
                 log::warning("Received SIGTERM scheduling shutdown...");
-                return Ok(ShutdownRequest::default());
+                return Ok(server.config.settings().shutdown_on_sigterm.into());
             }
             _ = interrupt.recv() => {
                 log::warning("Received SIGINT scheduling shutdown...");
-                return Ok(ShutdownRequest::default());
+                return Ok(server.config.settings().shutdown_on_sigint.into());
             }
             _ = hangup.recv() => {}
         }

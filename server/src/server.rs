@@ -20,7 +20,7 @@ use tokio::sync::Notify;
 
 use crate::{
     acl::Acl,
-    config::{Config, RdbVersionCheck},
+    config::{Config, RdbVersionCheck, ShutdownOptions},
     dispatch::{blocking, memory},
     log,
     metrics::{Metrics, command_log::CommandLog},
@@ -93,6 +93,16 @@ pub struct ShutdownRequest {
     pub save: Option<bool>,
     pub now: bool,
     pub force: bool,
+}
+
+impl From<ShutdownOptions> for ShutdownRequest {
+    fn from(options: ShutdownOptions) -> ShutdownRequest {
+        ShutdownRequest {
+            save: (options.save || options.nosave).then_some(options.save),
+            now: options.now,
+            force: options.force,
+        }
+    }
 }
 
 impl Server {

@@ -320,3 +320,89 @@ fn files_pass_the_real_checker() {
         assert!(output.status.success(), "{output:?}");
     }
 }
+
+#[test]
+fn values_travel_by_dump_and_restore() {
+    let ours = Server::ferrite(&Options::new().set("enable-debug-command", "yes"));
+    let Some(theirs) = Server::valkey(&Options::new().set("enable-debug-command", "yes")) else {
+        missing("valkey-server");
+        return;
+    };
+    let (mut ours, mut theirs) = (ours.connect(), theirs.connect());
+    let many = |word: &str| -> Vec<String> { (0..700).map(|n| format!("{word}{n}")).collect() };
+    let scored = |count: usize| -> String {
+        let pairs: Vec<String> = (0..count)
+            .map(|n| format!("{}.5 member{n}", n * n))
+            .collect();
+        pairs.join(" ")
+    };
+    let creations = [
+        "SET text hello".to_owned(),
+        "SET number -12345".to_owned(),
+        format!("SET long {}", "ab".repeat(9000)),
+        "SET soon value PX 100000000".to_owned(),
+        "RPUSH list a 1 -5 1099511627776".to_owned(),
+        format!("RPUSH long-list {}", many("item").join(" ")),
+        "SADD integers 1 2 300000 -9223372036854775808".to_owned(),
+        "SADD set a b 1".to_owned(),
+        format!("SADD large-set {}", many("member").join(" ")),
+        "HSET hash a 1 b two".to_owned(),
+        format!("HSET large-hash {}", many("word").join(" ")),
+        "HSET fading a 1 b 2".to_owned(),
+        "HEXPIRE fading 100000 FIELDS 1 a".to_owned(),
+        format!("ZADD sorted {}", scored(5)),
+        format!("ZADD large-sorted {} -inf low inf high", scored(300)),
+    ];
+    for line in &creations {
+        assert!(!theirs.line(line).starts_with('-'), "{line}");
+    }
+    for key in [
+        "text",
+        "number",
+        "long",
+        "soon",
+        "list",
+        "long-list",
+        "integers",
+        "set",
+        "large-set",
+        "hash",
+        "large-hash",
+        "fading",
+        "sorted",
+        "large-sorted",
+    ] {
+        // There and back: the deadline of a key does not travel.
+        let payload = theirs.command(&["DUMP", key]);
+        let restored = ours.command(&[b"RESTORE", key.as_bytes(), b"0", bulk(&payload)]);
+        assert_eq!(restored, b"+OK\r\n", "{key}");
+        let payload = ours.command(&["DUMP", key]);
+        theirs.line("DEL copy");
+        let restored = theirs.command(&[b"RESTORE".as_slice(), b"copy", b"0", bulk(&payload)]);
+        assert_eq!(restored, b"+OK\r\n", "{key}");
+        theirs.command(&["PERSIST", key]);
+        let digests = theirs.line(&format!("DEBUG DIGEST-VALUE {key} copy"));
+        let digests: Vec<&str> = digests.split("\r\n").collect();
+        assert_eq!(digests[1], digests[2], "{key}");
+        let digest = ours.line(&format!("DEBUG DIGEST-VALUE {key}"));
+        assert!(digest.contains(digests[1]), "{key}");
+        let mut torn = bulk(&payload).to_vec();
+        torn[0] ^= 64;
+        assert_eq!(
+            ours.command(&[b"RESTORE".as_slice(), b"torn", b"0", &torn]),
+            b"-ERR DUMP payload version or checksum are wrong\r\n"
+        );
+    }
+    // The same data has the same digest, whatever way it came.
+    theirs.line("DEL copy");
+    let digest = theirs.line("DEBUG DIGEST");
+    assert_eq!(ours.line("DEBUG DIGEST"), digest);
+    assert_eq!(ours.line("DEBUG RELOAD"), "+OK\r\n");
+    assert_eq!(ours.line("DEBUG DIGEST"), digest);
+}
+
+/// The bytes of a bulk string.
+fn bulk(reply: &[u8]) -> &[u8] {
+    let start = find(reply, b"\r\n").expect("a bulk string") + 2;
+    &reply[start..reply.len() - 2]
+}

@@ -23,7 +23,6 @@ const LONG_MAX: u64 = i64::MAX as u64;
 const MB: u64 = 1 << 20;
 
 // What whole groups of rows do: a group becomes effective in one line.
-const SNAPSHOTS: Effect = AcceptedWithoutEffect("snapshot files are neither written nor loaded");
 const REPLICATION: Effect = AcceptedWithoutEffect("there is no replication");
 const CLUSTER: Effect = AcceptedWithoutEffect("there is no cluster mode");
 const TLS: Effect = AcceptedWithoutEffect("connections are not encrypted");
@@ -367,22 +366,22 @@ directives! {
 
     "Snapshots" {
         /// Saves after that many seconds if that many changes happened; empty never saves by itself.
-        save: Vec<SavePoint> = save_points(SAVE_POINTS), "save", AtRunTime, SNAPSHOTS;
+        save: Vec<SavePoint> = save_points(SAVE_POINTS), "save", AtRunTime, Effective;
         /// Name of the snapshot file in `dir`.
-        dbfilename: String = text("dump.rdb").checked(checks::snapshot_name), "dbfilename", Protected, SNAPSHOTS;
+        dbfilename: String = text("dump.rdb").checked(checks::snapshot_name), "dbfilename", Protected, Effective;
         /// Refuses writes while the last snapshot failed.
-        stop_writes_on_bgsave_error: bool = yes_no(true), "stop-writes-on-bgsave-error", AtRunTime, SNAPSHOTS;
+        stop_writes_on_bgsave_error: bool = yes_no(true), "stop-writes-on-bgsave-error", AtRunTime, Effective;
         /// Compresses strings in snapshots.
-        rdbcompression: bool = yes_no(true), "rdbcompression", AtRunTime, SNAPSHOTS;
+        rdbcompression: bool = yes_no(true), "rdbcompression", AtRunTime, Effective;
         /// Ends snapshots with a checksum.
-        rdbchecksum: bool = yes_no(true), "rdbchecksum", AtStart, SNAPSHOTS;
+        rdbchecksum: bool = yes_no(true), "rdbchecksum", AtStart, Effective;
         /// Whether snapshots of later versions are refused.
         rdb_version_check: RdbVersionCheck = choice(RdbVersionCheck::Strict), "rdb-version-check", AtRunTime,
-            SNAPSHOTS;
+            Effective;
         /// Deletes snapshots that were made for replicas only.
         rdb_del_sync_files: bool = yes_no(false), "rdb-del-sync-files", AtRunTime, REPLICATION;
         /// Forces a snapshot to disk in steps while it is written.
-        rdb_save_incremental_fsync: bool = yes_no(true), "rdb-save-incremental-fsync", AtRunTime, SNAPSHOTS;
+        rdb_save_incremental_fsync: bool = yes_no(true), "rdb-save-incremental-fsync", AtRunTime, Effective;
     }
 
     "Append-only file" {
@@ -641,7 +640,7 @@ directives! {
         /// Delay per key of loading.
         key_load_delay: i32 = integer(0, i32::MIN as i64, INT_MAX), "key-load-delay", AtRunTime, DEBUGGING, Hidden;
         /// Delay per key of saving.
-        rdb_key_save_delay: i32 = integer(0, i32::MIN as i64, INT_MAX), "rdb-key-save-delay", AtRunTime, DEBUGGING,
+        rdb_key_save_delay: i32 = integer(0, i32::MIN as i64, INT_MAX), "rdb-key-save-delay", AtRunTime, Effective,
             Hidden;
         /// Bytes of loading after which clients are served.
         loading_process_events_interval_bytes: u32 = integer(2 << 20, 1024, INT_MAX),

@@ -170,9 +170,7 @@ fn write_locked(server: &Server, db: &Db<'_>, path: &Path) -> io::Result<()> {
     let output = File::create(path)?;
     let sizes = vec![Size::default(); server.keyspace.databases()];
     let mut file = DataFile::begin(server, output, Purpose::Snapshot, &sizes)?;
-    db.each_entry(|database, entry| {
-        file.entry(&server.keyspace, database, entry)
-    })?;
+    db.each_entry(|database, entry| file.entry(&server.keyspace, database, entry))?;
     file.finish()
 }
 
