@@ -21,6 +21,9 @@ use crate::{
 const SWEEP_PERIOD: Duration = Duration::from_millis(100);
 /// Entries looked at under one lock.
 const SWEEP_BUDGET: usize = 1000;
+/// Expired fields removed from a hash under one lock, and how many times in a row. What is left waits for the next sweep.
+const FIELD_BUDGET: usize = 500;
+const FIELD_ROUNDS: usize = 100;
 /// Segments looked at for compaction per shard, database and second.
 const COMPACT_BUDGET: usize = 16;
 
@@ -55,7 +58,7 @@ pub async fn run(server: Arc<Server>) {
     }
 }
 
-/// Deletes entries whose deadline has passed.
+/// Deletes entries whose deadline has passed, and expired fields of hashes.
 fn sweep(server: &Server, now: Timestamp) {
     let mut db = Db::new(&server.keyspace, 0, now);
     let mut due: Vec<(usize, Box<[u8]>)> = Vec::new();
@@ -64,23 +67,28 @@ fn sweep(server: &Server, now: Timestamp) {
         for (database, key) in due.drain(..) {
             db.select(database);
             let key = Key::new(&key);
-            db.lock(key.hash);
-            // Looking deletes it, if it is still expired.
-            let _ = db.entry_mut(key);
-            db.unlock();
-            server.settle(&mut db.changes);
+            for _ in 0..FIELD_ROUNDS {
+                db.lock(key.hash);
+                // Looking deletes the entry, if it is still expired; what lives may be a hash.
+                let removed = db.expire_fields(key, FIELD_BUDGET);
+                db.unlock();
+                server.settle(&mut db.changes);
+                if removed < FIELD_BUDGET {
+                    break;
+                }
+            }
         }
     }
 }
 
-/// Collects expired keys of all databases in a shard, under one lock and for a bounded amount of work.
+/// Collects expired keys, and hashes with expired fields, of all databases in a shard, under one lock and for a bounded amount of work.
 fn find_expired(server: &Server, shard: usize, now: Timestamp, due: &mut Vec<(usize, Box<[u8]>)>) {
     let mut locked = server.keyspace.lock(shard);
     let Shard {
         tables, sweep_at, ..
     } = &mut *locked;
     for (database, (table, at)) in tables.iter_mut().zip(sweep_at.iter_mut()).enumerate() {
-        if table.deadlines() > 0 {
+        if table.deadlines() > 0 || table.field_deadlines() > 0 {
             *at = table.sweep_expired(*at, SWEEP_BUDGET, now, |table, place| {
                 due.push((database, table.entry(place).key().into()));
             });

@@ -20,7 +20,7 @@ use crate::{
     shard::Shard,
     table::{Place, Table},
     time::Timestamp,
-    value::{Collection, Settings, Text, Value},
+    value::{Collection, Settings, Text, Type, Value, hash::Hash},
 };
 
 /// Entries between two looks at the outcome of a walk.
@@ -425,6 +425,8 @@ impl<'a> Db<'a> {
         } = self;
         let table = &mut locked_shard(locked, number).tables[index];
         Ok(Some(Write {
+            had_field_deadline: T::TYPE == Type::Hash
+                && table.entry(place).field_deadline().is_some(),
             table,
             place,
             emptied,
@@ -581,6 +583,32 @@ impl<'a> Db<'a> {
                 entry.with_meta(Meta { item, ..meta })
             });
         }
+    }
+
+    /// Removes up to `limit` expired fields of a hash, and says so: how many. No use of the key.
+    pub fn expire_fields(&mut self, key: Key<'_>, limit: usize) -> usize {
+        let (now, touch) = (self.now, self.touch);
+        let logged = self.changes.listeners.contains(Listeners::LOG);
+        let mut deletion: Vec<Box<[u8]>> = vec![b"HDEL".as_slice().into(), key.bytes.into()];
+        self.touch = Touch::No;
+        let removed = match self.write::<Hash>(key) {
+            Ok(Some(mut hash)) => hash.expire(now, limit, |field| {
+                if logged {
+                    deletion.push(field.to_vec().into());
+                }
+            }),
+            _ => 0,
+        };
+        self.touch = touch;
+        if removed > 0 {
+            let expired = &self.keyspace.statistics.expired_fields;
+            expired.fetch_add(removed as u64, Ordering::Relaxed);
+            if logged {
+                self.changes.deletions.push((self.index, deletion));
+            }
+            self.changed(key, EventClass::Hash, "hexpired");
+        }
+        removed
     }
 
     /// Deletes the key. False if it does not exist. Big values are freed elsewhere.
@@ -881,6 +909,7 @@ impl<'a> Db<'a> {
 pub struct Write<'d, T: Collection> {
     table: &'d mut Table,
     place: Place,
+    had_field_deadline: bool,
     emptied: &'d mut Option<(usize, u64)>,
     id: (usize, u64),
     keyspace: &'d Keyspace,
@@ -908,6 +937,10 @@ impl<T: Collection> DerefMut for Write<'_, T> {
 impl<T: Collection> Drop for Write<'_, T> {
     #[inline]
     fn drop(&mut self) {
+        if T::TYPE == Type::Hash {
+            self.table
+                .fields_changed(self.place, self.had_field_deadline);
+        }
         if self.is_gone() {
             let entry = self.table.remove(self.place);
             self.keyspace.free(entry.into_value());

@@ -351,6 +351,18 @@ impl<'a> EntryRef<'a> {
         self.0.deadline()
     }
 
+    /// A time before which no field expires, if the value is a hash with a deadline on a field.
+    #[inline]
+    pub fn field_deadline(self) -> Option<Timestamp> {
+        if self.0.kind() != Kind::Hash {
+            return None;
+        }
+        match self.value() {
+            ValueRef::Hash(hash) if hash.expiring() > 0 => hash.earliest_deadline(),
+            _ => None,
+        }
+    }
+
     /// Whether the deadline has passed. A key lives up to its deadline and not in the millisecond itself.
     #[inline]
     pub fn is_expired(self, now: Timestamp) -> bool {

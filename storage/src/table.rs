@@ -67,10 +67,29 @@ pub struct Table {
     shard_bits: u32,
     len: usize,
     deadlines: usize,
+    field_deadlines: usize,
     segment_bytes: usize,
     entry_bytes: usize,
     /// What the entries' snapshot bit means, and how far the running snapshot is.
     pub(crate) walk: Walk,
+}
+
+/// What an entry adds to the sums over a table.
+struct Account {
+    bytes: usize,
+    deadline: Option<Timestamp>,
+    field_deadline: Option<Timestamp>,
+}
+
+impl Account {
+    #[inline]
+    fn of(entry: EntryRef<'_>) -> Account {
+        Account {
+            bytes: entry.own_bytes(),
+            deadline: entry.deadline(),
+            field_deadline: entry.field_deadline(),
+        }
+    }
 }
 
 /// Where an entry is; valid until the table changes.
@@ -89,6 +108,7 @@ impl Table {
             shard_bits,
             len: 0,
             deadlines: 0,
+            field_deadlines: 0,
             segment_bytes: 0,
             entry_bytes: 0,
             walk: Walk::new(false),
@@ -112,6 +132,11 @@ impl Table {
     /// How many entries have a deadline.
     pub fn deadlines(&self) -> usize {
         self.deadlines
+    }
+
+    /// How many entries are hashes with a deadline on a field.
+    pub fn field_deadlines(&self) -> usize {
+        self.field_deadlines
     }
 
     /// Bytes of directory, segments and entries, without what collections and long strings hold. O(1).
@@ -191,9 +216,8 @@ impl Table {
         debug_assert!(self.entry(place).key() == entry.look().key());
         let old = self.swap_address(place, entry);
         self.account_removed(old.look());
-        let new = self.entry(place);
-        let (bytes, deadline) = (new.own_bytes(), new.deadline());
-        self.account_added(place.segment, bytes, deadline);
+        let account = Account::of(self.entry(place));
+        self.account_added(place.segment, account);
         old
     }
 
@@ -209,13 +233,13 @@ impl Table {
         let guard = AbortOnUnwind;
         let mut new = build(old);
         new.look_mut().set_in_snapshot(self.walk.mark);
-        let (bytes, deadline) = (new.look().own_bytes(), new.look().deadline());
+        let account = Account::of(new.look());
         // SAFETY: as above.
         let bucket = unsafe { &mut *place.bucket.as_ptr() };
         bucket.slots[place.slot] =
             bucket.slots[place.slot] & !ADDRESS_MASK | new.into_address() as u64;
         std::mem::forget(guard);
-        self.account_added(place.segment, bytes, deadline);
+        self.account_added(place.segment, account);
     }
 
     /// Adds an entry whose key is not there yet.
@@ -226,7 +250,7 @@ impl Table {
             let segment = self.new_segment(0, 0);
             self.directory.push(segment);
         }
-        let (bytes, deadline) = (entry.look().own_bytes(), entry.look().deadline());
+        let account = Account::of(entry.look());
         let address = entry.into_address() as u64;
         debug_assert!(address & !ADDRESS_MASK == 0, "user addresses have 47 bits");
         loop {
@@ -234,7 +258,7 @@ impl Table {
             let bits = self.slot_bits(hash, segment);
             if segment.insert(tag(hash), bits | address) {
                 self.len += 1;
-                self.account_added(segment, bytes, deadline);
+                self.account_added(segment, account);
                 return;
             }
             self.grow(hash, segment);
@@ -272,6 +296,16 @@ impl Table {
             let meta = entry.look().meta();
             entry.with_meta(crate::entry::Meta { deadline, ..meta })
         });
+    }
+
+    /// The hash at `place` was changed in place; `had` says whether a field of it had a deadline before.
+    pub fn fields_changed(&mut self, place: Place, had: bool) {
+        let deadline = self.entry(place).field_deadline();
+        self.field_deadlines -= usize::from(had);
+        self.field_deadlines += usize::from(deadline.is_some());
+        if let Some(deadline) = deadline {
+            place.segment.header().note_deadline(deadline);
+        }
     }
 
     /// Brings the bucket of a hash towards the cache, for a lookup soon.
@@ -353,7 +387,7 @@ impl Table {
         0
     }
 
-    /// Visits the segments that hold an expired entry, taking out what `visit` says, from directory position
+    /// Visits the segments that hold an expired entry or field, taking out what `visit` says, from directory position
     /// `from` on; returns the position to go on from, 0 at the end. Looks at no more than `budget` entries and
     /// `16 x budget` segment headers.
     pub fn sweep_expired(
@@ -400,7 +434,9 @@ impl Table {
                 slot,
                 segment,
             };
-            match self.entry(place).deadline() {
+            let entry = self.entry(place);
+            let next = entry.deadline().into_iter().chain(entry.field_deadline());
+            match next.min() {
                 Some(deadline) if deadline <= now => due.push(place),
                 Some(deadline) => earliest = earliest.min(deadline.0),
                 None => {}
@@ -716,20 +752,24 @@ impl Table {
     }
 
     #[inline]
-    fn account_added(&mut self, segment: Word, bytes: usize, deadline: Option<Timestamp>) {
-        self.entry_bytes += bytes;
-        if let Some(deadline) = deadline {
+    fn account_added(&mut self, segment: Word, account: Account) {
+        self.entry_bytes += account.bytes;
+        if let Some(deadline) = account.deadline {
             self.deadlines += 1;
+            segment.header().note_deadline(deadline);
+        }
+        if let Some(deadline) = account.field_deadline {
+            self.field_deadlines += 1;
             segment.header().note_deadline(deadline);
         }
     }
 
     #[inline]
     fn account_removed(&mut self, entry: EntryRef<'_>) {
-        self.entry_bytes -= entry.own_bytes();
-        if entry.deadline().is_some() {
-            self.deadlines -= 1;
-        }
+        let account = Account::of(entry);
+        self.entry_bytes -= account.bytes;
+        self.deadlines -= usize::from(account.deadline.is_some());
+        self.field_deadlines -= usize::from(account.field_deadline.is_some());
     }
 
     fn new_segment(&mut self, class: usize, depth: u32) -> Word {
@@ -793,7 +833,7 @@ struct Word(usize);
 
 #[repr(C, align(64))]
 struct Header {
-    /// No entry's deadline is before this; `i64::MAX` when none has one. May be too early, never too late.
+    /// No entry's deadline, nor that of a hash's field, is before this; `i64::MAX` when none has one. May be too early, never too late.
     earliest: i64,
     depth: u32,
 }

@@ -13,7 +13,7 @@ use storage::{
     },
 };
 
-use super::{changed_fields, deadlines, limits, log_pairs, log_words, write_value};
+use super::{changed_fields, deadlines, limits, log_pairs, log_words, tell_replaced, write_value};
 use crate::{
     commands::deadline::{self, Base, Unit},
     dispatch::{
@@ -236,6 +236,7 @@ fn set_fields(
     };
     let pairs: Vec<&[u8]> = args.from(fields.first).collect();
     let mut hash = db.write_or_create(key, Hash::new)?;
+    let (len, mut added) = (hash.len(), 0);
     if past {
         fields.iter(args).for_each(|field| {
             hash.remove(field, now);
@@ -243,11 +244,15 @@ fn set_fields(
     } else {
         hash.prepare(fields.len(), args.bytes(), &limits);
         for pair in pairs.chunks_exact(2) {
-            hash.set(pair[0], pair[1], deadline, now, &limits);
+            added += usize::from(hash.set(pair[0], pair[1], deadline, now, &limits));
         }
     }
+    let replaced = (len + added).saturating_sub(hash.len());
     let keeps_some = deadline == FieldDeadline::Keep && hash.expiring() > 0;
     drop(hash);
+    if !past {
+        tell_replaced(db, key, replaced);
+    }
     let event = if past {
         db.notify(key, EventClass::Hash, "hset");
         db.notify(key, EventClass::Hash, "hexpire");

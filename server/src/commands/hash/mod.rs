@@ -114,6 +114,7 @@ fn set_pairs(db: &mut Db<'_>, args: &Args<'_>, command: &str) -> Result<usize> {
     if pairs > 1 {
         hash.prepare(pairs, args.bytes(), &limits);
     }
+    let len = hash.len();
     let added = (2..args.len())
         .step_by(2)
         .filter(|&at| {
@@ -121,7 +122,9 @@ fn set_pairs(db: &mut Db<'_>, args: &Args<'_>, command: &str) -> Result<usize> {
             hash.set(args.word(at), value, FieldDeadline::Clear, now, &limits)
         })
         .count();
+    let replaced = added - (hash.len() - len);
     drop(hash);
+    tell_replaced(db, key, replaced);
     changed_fields(db, key, pairs, "hset");
     Ok(added)
 }
@@ -149,8 +152,11 @@ fn hsetnx(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
         .is_some_and(|hash| hash.contains(field, now));
     if !exists {
         let mut hash = db.write_or_create(key, Hash::new)?;
+        let len = hash.len();
         hash.set(field, value, FieldDeadline::Clear, now, &limits);
+        let replaced = usize::from(hash.len() == len);
         drop(hash);
+        tell_replaced(db, key, replaced);
         db.changed(key, EventClass::Hash, "hset");
         db.changes.log_instead(&[b"HSET", key.bytes, field, value]);
     }
@@ -385,12 +391,23 @@ fn store_sum(
 ) -> Result {
     let (limits, now) = (limits(db.settings()), db.now());
     let mut hash = db.write_or_create(key, Hash::new)?;
-    hash.set(field, sum, FieldDeadline::Keep, now, &limits);
+    let len = hash.len();
+    let is_new = hash.set(field, sum, FieldDeadline::Keep, now, &limits);
+    let replaced = usize::from(is_new && hash.len() == len);
     let deadline = hash.deadline(field, now).flatten();
     drop(hash);
+    tell_replaced(db, key, replaced);
     db.changed(key, EventClass::Hash, event);
     log_pairs(db, key, deadline, &[field, sum]);
     Ok(())
+}
+
+/// Tells that so many of the fields just set were there, but had expired, if any were.
+fn tell_replaced(db: &mut Db<'_>, key: Key<'_>, expired: usize) {
+    if expired > 0 {
+        fields::count_expired(db, expired);
+        db.notify(key, EventClass::Hash, "hexpired");
+    }
 }
 
 /// Tells that so many fields were set or removed, if any were.

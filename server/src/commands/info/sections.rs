@@ -624,6 +624,7 @@ pub(super) fn keyspace(facts: &mut Facts<'_, '_>, lines: &mut Lines) {
     struct Keys {
         keys: usize,
         deadlines: usize,
+        field_deadlines: usize,
         sampled: i64,
         sampled_ttl_ms: i64,
     }
@@ -633,6 +634,7 @@ pub(super) fn keyspace(facts: &mut Facts<'_, '_>, lines: &mut Lines) {
         for (total, table) in databases.iter_mut().zip(&shard.tables) {
             total.keys += table.len();
             total.deadlines += table.deadlines();
+            total.field_deadlines += table.field_deadlines();
             // One entry of each shard stands for all: a mean over hundreds of samples.
             if table.deadlines() > 0
                 && let Some((_, entry)) = table.sample(random_word())
@@ -652,8 +654,8 @@ pub(super) fn keyspace(facts: &mut Facts<'_, '_>, lines: &mut Lines) {
             lines.add(
                 format_args!("db{index}"),
                 format_args!(
-                    "keys={},expires={},avg_ttl={ttl},keys_with_volatile_items=0",
-                    total.keys, total.deadlines
+                    "keys={},expires={},avg_ttl={ttl},keys_with_volatile_items={}",
+                    total.keys, total.deadlines, total.field_deadlines
                 ),
             );
         }
