@@ -44,6 +44,7 @@ pub struct Db<'a> {
     tracker: Tracker,
     /// Bytes that commands may still use before the limit is looked at again.
     room: usize,
+    out_of_memory: bool,
     /// What the running command did.
     pub changes: Changes,
     /// Effects of the commands run under the locks held now, for the command log.
@@ -70,6 +71,7 @@ impl<'a> Db<'a> {
             touch: Touch::Yes,
             tracker: keyspace.eviction.tracker(),
             room: 0,
+            out_of_memory: false,
             changes: Changes {
                 listeners: keyspace.listeners(),
                 ..Changes::default()
@@ -132,6 +134,15 @@ impl<'a> Db<'a> {
     /// There is room for so many bytes: until they are spent nobody needs to look.
     pub fn grant_room(&mut self, bytes: usize) {
         self.room = bytes;
+    }
+
+    /// Whether there was no room in memory when the command began: those that a script runs go by that.
+    pub fn is_out_of_memory(&self) -> bool {
+        self.out_of_memory && self.keyspace.eviction.is_limited()
+    }
+
+    pub fn set_out_of_memory(&mut self, out: bool) {
+        self.out_of_memory = out;
     }
 
     // Locking, for the dispatcher.

@@ -268,3 +268,27 @@ fn memcached_evicts_or_says_that_memory_is_out() {
     }
     assert!(figure(&mut resp, "stats", "evicted_keys") > 1000);
 }
+
+#[test]
+fn scripts_are_refused_before_their_first_write() {
+    let server = start("noeviction");
+    let mut wire = server.connect();
+    check_on(
+        &mut wire,
+        &[
+            ("CONFIG SET maxmemory 1", "+OK\r\n"),
+            ("EVAL \"return redis.pcall('set', 'a', 'b')\" 1 a", OOM),
+            (
+                "EVAL \"redis.call('del', 'a') return redis.call('set', 'a', 'b')\" 1 a",
+                "+OK\r\n",
+            ),
+            ("EVAL \"return redis.call('get', 'a')\" 1 a", "$1\r\nb\r\n"),
+            ("EVAL \"#!lua\\nreturn 1\" 0", OOM),
+            ("EVAL \"#!lua flags=no-writes\\nreturn 1\" 0", ":1\r\n"),
+            (
+                "EVAL \"#!lua flags=allow-oom\\nreturn redis.call('set', 'a', 'c')\" 1 a",
+                "+OK\r\n",
+            ),
+        ],
+    );
+}

@@ -13,7 +13,7 @@ use storage::{
 
 use super::{
     args::Args,
-    command::{Command, Flag, Result, Run},
+    command::{Command, Flag, Group, Result, Run},
     error::Error,
 };
 use crate::{
@@ -106,12 +106,13 @@ pub(super) fn gate(
         _ if transaction.is_some() => !["DISCARD", "QUIT", "RESET"].contains(&command.name),
         _ => command.has(Flag::DenyOom),
     };
-    if !needs_room && !command.is_write() {
+    db.set_out_of_memory(false);
+    // What a transaction or a script needs is not in its words.
+    let runs_others = matches!(command.run, Run::Exec) || command.group == Group::Scripting;
+    if !needs_room && !command.is_write() && !runs_others {
         return Ok(());
     }
-    // What a transaction needs is not in the words of EXEC.
-    let is_exec = matches!(command.run, Run::Exec);
-    if !is_exec && db.spend_room(OVERHEAD + 2 * args.bytes()) {
+    if !runs_others && db.spend_room(OVERHEAD + 2 * args.bytes()) {
         return Ok(());
     }
     let keyspace = db.keyspace();
@@ -120,7 +121,9 @@ pub(super) fn gate(
         return Ok(());
     }
     let settings = session.server.config.settings();
-    match make_room(&session.server, db, patience(&settings)) {
+    let room = make_room(&session.server, db, patience(&settings));
+    db.set_out_of_memory(room == Room::None);
+    match room {
         Room::None if needs_room => Err(Error::OUT_OF_MEMORY),
         _ => Ok(()),
     }

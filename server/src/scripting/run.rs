@@ -72,6 +72,11 @@ fn compile(interpreter: &Interpreter, script: &Script) -> Result<mlua::Function>
 pub fn run(session: &mut Session, db: &mut Db<'_>, call: &Call<'_>, reply: &mut Reply) -> Result {
     let interpreter = Interpreter::current(&session.server).map_err(|error| lua_failed(&error))?;
     let function = compile(&interpreter, call.script)?;
+    let flags = call.script.flags;
+    let says_what_it_does = call.script.body.starts_with(b"#!");
+    if says_what_it_does && !flags.allow_oom && !call.read_only && db.is_out_of_memory() {
+        return Err(Error::OUT_OF_MEMORY);
+    }
     pass_arguments(&interpreter, call).map_err(|error| lua_failed(&error))?;
     let locks_are_ours = !db.is_locked();
     if locks_are_ours {
@@ -93,6 +98,8 @@ pub fn run(session: &mut Session, db: &mut Db<'_>, call: &Call<'_>, reply: &mut 
         words: Vec::new(),
         spans: Vec::new(),
         read_only: call.read_only,
+        allow_oom: flags.allow_oom,
+        wrote: false,
     };
     let outcome = interpreter.lua.scope(|scope| {
         let command = scope.create_function_mut(|lua, args| commands.run(lua, &args))?;
@@ -147,6 +154,9 @@ struct Commands<'s, 'd, 'k> {
     words: Vec<u8>,
     spans: Vec<Span>,
     read_only: bool,
+    allow_oom: bool,
+    /// From then on the script is not stopped for lack of memory: half a script is worse.
+    wrote: bool,
 }
 
 impl Commands<'_, '_, '_> {
@@ -199,6 +209,11 @@ impl Commands<'_, '_, '_> {
     fn call(&mut self, registered: &'static Registered, args: &Args<'_>) -> Result {
         self.reply.clear();
         self.reply.set_version(self.state.version.get());
+        let may_go_on = self.wrote || self.allow_oom || !registered.command.has(Flag::DenyOom);
+        if !may_go_on && self.db.is_out_of_memory() {
+            return Err(Error::OUT_OF_MEMORY);
+        }
+        self.wrote |= registered.command.is_write();
         if registered.command.is_write() || registered.command.has(Flag::MayReplicate) {
             self.state.running.note_write();
         }
