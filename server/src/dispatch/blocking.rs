@@ -91,13 +91,15 @@ impl Waiter {
     }
 }
 
-/// Makes the session wait on the keys of a command that found nothing. Their shards are locked.
+/// Makes the session wait on the keys of a command that found nothing. Their shards are locked. When it runs again, it
+/// says `replaced_words` at their places.
 pub fn wait(
     session: &mut Session,
     db: &mut Db<'_>,
     registered: &'static Registered,
     args: &Args<'_>,
     timeout_ms: u64,
+    replaced_words: &[(usize, Box<[u8]>)],
 ) {
     let command = registered.command;
     let (mut keys, mut hashes) = (Vec::<Box<[u8]>>::new(), Vec::new());
@@ -111,7 +113,7 @@ pub fn wait(
     });
     let flags = &mut session.flags;
     let waiter = Arc::new(Waiter {
-        request: Queued::new(registered, args),
+        request: Queued::replaced(registered, args, replaced_words),
         database: db.index(),
         version: session.version,
         no_touch: flags.no_touch,

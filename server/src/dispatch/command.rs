@@ -275,6 +275,9 @@ impl Command {
 pub struct Reply {
     pub writer: ReplyWriter,
     pub later: Option<Box<dyn Later>>,
+    /// Words that a blocking command which waits has from now on, by their numbers: what they said at its first run
+    /// (`$` is the last ID then) they say at every other.
+    pub replaced_words: Vec<(usize, Box<[u8]>)>,
 }
 
 /// The rest of a reply, written without locks, a slice at a time.
@@ -295,7 +298,13 @@ impl Reply {
         Reply {
             writer,
             later: None,
+            replaced_words: Vec::new(),
         }
+    }
+
+    /// Lets the request say `word` from now on, while it waits.
+    pub fn replace_word(&mut self, index: usize, word: &[u8]) {
+        self.replaced_words.push((index, word.into()));
     }
 
     /// Leaves the rest of the reply to be written after the locks are released.

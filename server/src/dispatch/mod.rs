@@ -434,7 +434,8 @@ fn call_or_wait(
     match attempt(server, no_touch, db, registered.command, args, reply)? {
         Progress::Done => {}
         Progress::Wait { timeout_ms, .. } => {
-            blocking::wait(session, db, registered, args, timeout_ms);
+            let words = std::mem::take(&mut reply.replaced_words);
+            blocking::wait(session, db, registered, args, timeout_ms, &words);
         }
     }
     Ok(())
@@ -479,7 +480,10 @@ pub fn attempt(
             result.map(|()| Progress::Done)
         }
         Run::Write(handler) => handler(db, args, reply).map(|()| Progress::Done),
-        Run::Blocking(handler) => handler(db, args, reply),
+        Run::Blocking(handler) => {
+            reply.replaced_words.clear();
+            handler(db, args, reply)
+        }
         Run::Session(_) | Run::Server(_) | Run::Exec | Run::Container => {
             Err(Error::general("this command is not allowed here"))
         }

@@ -46,10 +46,22 @@ pub struct Queued {
 
 impl Queued {
     pub fn new(registered: &'static Registered, args: &Args<'_>) -> Queued {
+        Queued::replaced(registered, args, &[])
+    }
+
+    /// The request with some of its words replaced, by their numbers.
+    pub fn replaced(
+        registered: &'static Registered,
+        args: &Args<'_>,
+        words: &[(usize, Box<[u8]>)],
+    ) -> Queued {
         let mut bytes = Vec::new();
         let spans = args
             .from(0)
-            .map(|word| {
+            .enumerate()
+            .map(|(index, word)| {
+                let replaced = words.iter().find(|(replaced, _)| *replaced == index);
+                let word = replaced.map_or(word, |(_, word)| word);
                 let start = bytes.len() as u32;
                 bytes.extend_from_slice(word);
                 Span {

@@ -74,8 +74,8 @@ pub fn read_value<R: Read>(
             (!hash.is_empty()).then_some(Value::Hash(hash))
         }
         kind::STREAM | kind::STREAM_2 | kind::STREAM_3 => {
-            stream::read_image(reader, kind)?;
-            return Err(Error::UnknownType(kind));
+            let image = stream::read_image(reader, kind)?;
+            return Ok(Value::Stream(Box::new(image.into_stream()?)));
         }
         kind::MODULE | kind::MODULE_2 => return Err(Error::Module),
         unknown => return Err(Error::UnknownType(unknown)),

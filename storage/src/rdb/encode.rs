@@ -79,7 +79,7 @@ pub fn write_value<W: io::Write>(
         ValueRef::Set(set) => write_set(set, kind, writer),
         ValueRef::SortedSet(set) => write_sorted_set(set, kind, writer),
         ValueRef::Hash(hash) => write_hash(hash, kind, writer),
-        ValueRef::Stream(_) => stream::write_image(&stream::StreamImage::default(), writer),
+        ValueRef::Stream(value) => stream::write_stream(value, writer),
     }
 }
 

@@ -13,7 +13,7 @@
 use std::io::{self, Read};
 
 use super::{Error, kind, listpack, reader::Reader, writer::Writer};
-use crate::value::element::Element;
+use crate::value::{element::Element, stream};
 
 const DELETED: i64 = 1;
 const SAME_FIELDS: i64 = 2;
@@ -24,8 +24,7 @@ const TRUSTED_COUNT: usize = 1024;
 const BAD_NODE: Error = Error::Corrupt("stream node");
 const BAD_GROUP: Error = Error::Corrupt("stream group");
 
-/// An entry's ID: milliseconds and sequence number.
-pub type Id = (u64, u64);
+pub use crate::value::stream::Id;
 
 /// Everything that makes up a stream.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -226,6 +225,121 @@ fn read_consumer<R: Read>(
         seen_ms,
         active_ms,
     })
+}
+
+impl StreamImage {
+    /// The stream, with its blocks as the nodes were.
+    ///
+    /// # Errors
+    /// If a node is not sound; not for images that were read.
+    pub fn into_stream(self) -> Result<stream::Stream, Error> {
+        let mut value = stream::Stream::new();
+        for node in &self.nodes {
+            let mut entries = node.entries()?;
+            let mut begins_block = true;
+            while let Some(id) = entries.read_next()? {
+                let pairs: Vec<_> = entries
+                    .pairs()
+                    .chunks_exact(2)
+                    .map(|pair| (pair[0], pair[1]))
+                    .collect();
+                value.push(id, &pairs, begins_block);
+                begins_block = false;
+            }
+        }
+        value.last_id = self.last_id;
+        value.max_deleted_id = self.max_deleted_id;
+        value.entries_added = self.entries_added;
+        for group in self.groups {
+            value.create_group(&group.name, group.to_group());
+        }
+        Ok(value)
+    }
+}
+
+impl Group {
+    fn to_group(&self) -> stream::Group {
+        let mut group = stream::Group::new(self.last_id, self.entries_read);
+        for consumer in &self.consumers {
+            group.create_consumer(&consumer.name, consumer.seen_ms);
+            group.set_times(&consumer.name, consumer.seen_ms, consumer.active_ms);
+        }
+        for pending in &self.pending {
+            let consumer = &self.consumers[pending.consumer].name;
+            group.assign(
+                pending.id,
+                consumer,
+                pending.delivered_ms,
+                pending.deliveries,
+            );
+        }
+        group
+    }
+}
+
+/// Writes a stream in the newest form, a block at a time.
+///
+/// # Errors
+/// The sink's.
+pub fn write_stream<W: io::Write>(
+    value: &stream::Stream,
+    writer: &mut Writer<W>,
+) -> io::Result<()> {
+    writer.length(value.block_count() as u64)?;
+    let mut builder = NodeBuilder::new(usize::MAX, usize::MAX);
+    let mut pairs = Vec::new();
+    for entries in value.block_entries() {
+        for entry in entries {
+            pairs.clear();
+            entry
+                .pairs()
+                .for_each(|(field, value)| pairs.extend([field, value]));
+            builder.push(entry.id, &pairs);
+        }
+        if let Some(node) = builder.finish() {
+            write_node(&node, writer)?;
+        }
+    }
+    writer.length(value.len() as u64)?;
+    write_id(value.last_id, writer)?;
+    write_id(value.first_id(), writer)?;
+    write_id(value.max_deleted_id, writer)?;
+    writer.length(value.entries_added)?;
+    writer.length(value.groups_len() as u64)?;
+    for (name, group) in value.groups() {
+        write_group(&image_of_group(name, group), writer)?;
+    }
+    Ok(())
+}
+
+fn image_of_group(name: &[u8], group: &stream::Group) -> Group {
+    let numbers: hashbrown::HashMap<&[u8], usize> = group
+        .consumers()
+        .enumerate()
+        .map(|(number, (name, _))| (&name[..], number))
+        .collect();
+    Group {
+        name: name.to_vec(),
+        last_id: group.last_id,
+        entries_read: group.entries_read,
+        pending: group
+            .pending_from(stream::MIN_ID)
+            .map(|(id, pending)| Pending {
+                id,
+                delivered_ms: pending.delivered_ms,
+                deliveries: pending.deliveries,
+                consumer: numbers[&pending.consumer[..]],
+            })
+            .collect(),
+        consumers: group
+            .consumers()
+            .map(|(name, consumer)| Consumer {
+                name: name.to_vec(),
+                seen_ms: consumer.seen_ms,
+                active_ms: consumer.active_ms,
+            })
+            .collect(),
+    }
 }
 
 /// Writes a stream in the newest form.

@@ -11,7 +11,6 @@ pub mod lcs;
 pub mod list;
 mod listpack_size;
 pub mod number;
-#[expect(dead_code, reason = "streams follow")]
 mod ordered;
 pub mod packed;
 pub mod set;
@@ -105,7 +104,7 @@ impl Value {
             Value::Set(set) => set.len(),
             Value::Hash(hash) => hash.len(),
             Value::SortedSet(set) => set.len(),
-            Value::Stream(stream) => stream.len(),
+            Value::Stream(stream) => stream.block_count() + stream.groups_len(),
         }
     }
 }

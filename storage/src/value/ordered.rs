@@ -97,12 +97,29 @@ impl<K: Ord + Clone, V: Clone> OrderedMap<K, V> {
         self.pairs.last().map(|pair| (&pair.key, &pair.value))
     }
 
+    /// The pair at an ordinal.
+    pub(crate) fn at(&self, ordinal: usize) -> Option<(&K, &V)> {
+        self.pairs.get(ordinal).map(|pair| (&pair.key, &pair.value))
+    }
+
+    /// The ordinal of the last key that is not greater than `key`.
+    pub(crate) fn ordinal_at_or_before(&self, key: &K) -> Option<usize> {
+        match self.at_or_after(key) {
+            Some((ordinal, pair)) if pair.key == *key => Some(ordinal),
+            Some((ordinal, _)) => ordinal.checked_sub(1),
+            None => self.len().checked_sub(1),
+        }
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
         self.pairs.iter().map(|pair| (&pair.key, &pair.value))
     }
 
     /// The pairs with keys not less than `start`, ascending.
-    pub(crate) fn range_from(&self, start: &K) -> impl Iterator<Item = (&K, &V)> {
+    pub(crate) fn range_from<'m>(
+        &'m self,
+        start: &K,
+    ) -> impl Iterator<Item = (&'m K, &'m V)> + use<'m, K, V> {
         let ordinal = self
             .at_or_after(start)
             .map_or(self.len(), |(ordinal, _)| ordinal);
