@@ -12,6 +12,7 @@ mod list;
 mod memcached;
 mod set;
 mod sorted_set;
+mod stream;
 mod string;
 
 use crate::random::Random;
@@ -37,6 +38,7 @@ pub const GRAMMARS: &[Grammar] = &[
     resp("list", list::prelude, list::next),
     resp("set", set::prelude, set::next),
     resp("sorted_set", sorted_set::prelude, sorted_set::next),
+    resp("stream", stream::prelude, stream::next),
     memcached("memcached", 150, memcached::next),
     memcached("memcached-arithmetic", 1, memcached::next_arithmetic),
 ];
