@@ -1,0 +1,182 @@
+//! Replication, as PSYNC2 has it: one stream of effects with a name and an offset, kept for a while so that a replica
+//! whose link broke can go on where it was.
+//!
+//! The stream is written under the shards' locks into the [`Backlog`]; a thread per replica copies from there to its
+//! socket, so that no client waits for a replica. A replica applies its primary's stream and keeps the same bytes under
+//! the same offsets in its own backlog, for replicas of its own and for the day it is promoted.
+
+mod backlog;
+pub mod primary;
+pub mod replica;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use parking_lot::{Condvar, Mutex};
+use storage::changes::{Effect, Listeners};
+
+use self::{backlog::Backlog, primary::Replica, replica::Link};
+use crate::{
+    propagation::{encode, encode_together},
+    server::{self, Server},
+};
+
+/// The server's part in replication.
+pub struct Replication {
+    pub(crate) stream: Mutex<Backlog>,
+    /// There is more in the stream, or a replica has said something.
+    more: Condvar,
+    /// Somebody follows, or did: effects are kept.
+    active: AtomicBool,
+    pub(crate) replicas: Mutex<Vec<Arc<Replica>>>,
+    link: Mutex<Option<Arc<Link>>>,
+    is_replica: AtomicBool,
+}
+
+impl Default for Replication {
+    fn default() -> Replication {
+        Replication {
+            stream: Mutex::new(Backlog::new(server::random_hex())),
+            more: Condvar::new(),
+            active: AtomicBool::new(false),
+            replicas: Mutex::default(),
+            link: Mutex::default(),
+            is_replica: AtomicBool::new(false),
+        }
+    }
+}
+
+impl Replication {
+    /// Whether this server follows another.
+    #[inline]
+    pub fn is_replica(&self) -> bool {
+        self.is_replica.load(Ordering::Relaxed)
+    }
+
+    pub fn is_active(&self) -> bool {
+        self.active.load(Ordering::Relaxed)
+    }
+
+    pub fn link(&self) -> Option<Arc<Link>> {
+        self.link.lock().clone()
+    }
+
+    /// Whether a primary is followed and out of reach, or its data not there yet.
+    pub fn is_stale(&self) -> bool {
+        self.is_replica() && self.link().is_none_or(|link| !link.is_up())
+    }
+
+    /// The stream's end, in bytes since it began.
+    pub fn offset(&self) -> u64 {
+        self.stream.lock().end()
+    }
+
+    /// Adds what a command did to the stream, unless the stream is another server's.
+    pub fn append(&self, effects: &[(usize, Effect)]) {
+        if !self.is_active() || self.is_replica() {
+            return;
+        }
+        let mut stream = self.stream.lock();
+        let mut database = stream.database;
+        let mut bytes = Vec::new();
+        encode_together(&mut bytes, &mut database, effects);
+        stream.database = database;
+        stream.push(&bytes);
+        drop(stream);
+        self.more.notify_all();
+    }
+
+    /// Adds a command that is about no data: PING, REPLCONF GETACK.
+    pub(crate) fn append_plain(&self, words: &[&[u8]]) {
+        if self.is_replica() {
+            return;
+        }
+        let mut bytes = Vec::new();
+        encode(&mut bytes, words.iter().copied());
+        self.stream.lock().push(&bytes);
+        self.more.notify_all();
+    }
+
+    /// Keeps effects from here on. All shards are locked.
+    pub(crate) fn activate(&self, server: &Server) {
+        let size = server.config.settings().repl_backlog_size as usize;
+        self.stream.lock().set_size(size);
+        self.active.store(true, Ordering::Relaxed);
+        server.keyspace.add_listener(Listeners::LOG);
+    }
+
+    /// Follows the primary at this address from now on.
+    pub fn follow(&self, server: &Arc<Server>, host: &str, port: u16) {
+        let mut current = self.link.lock();
+        if let Some(link) = current.take() {
+            link.stop();
+        }
+        self.is_replica.store(true, Ordering::Relaxed);
+        server.keyspace.set_deletes_expired(false);
+        self.drop_replicas();
+        let link = Link::new(host, port);
+        replica::start(server, link.clone());
+        *current = Some(link);
+    }
+
+    /// Follows nobody: this server's own history begins where the primary's ended.
+    pub fn promote(&self, server: &Server) -> bool {
+        let Some(link) = self.link.lock().take() else {
+            return false;
+        };
+        link.stop();
+        self.stream.lock().rename(server::random_hex());
+        self.is_replica.store(false, Ordering::Relaxed);
+        server.keyspace.set_deletes_expired(true);
+        // Replicas ask again, and learn the new name.
+        self.drop_replicas();
+        true
+    }
+
+    /// Ends the links to this server's replicas.
+    pub(crate) fn drop_replicas(&self) {
+        for replica in self.replicas.lock().iter() {
+            replica.close();
+        }
+        self.more.notify_all();
+    }
+
+    /// How many replicas have acknowledged the stream up to `offset`.
+    pub fn acknowledged(&self, offset: u64) -> usize {
+        let replicas = self.replicas.lock();
+        let reached = |replica: &&Arc<Replica>| replica.acknowledged() >= offset;
+        replicas.iter().filter(reached).count()
+    }
+
+    /// How many replicas were heard of within so many seconds.
+    pub fn good_replicas(&self, max_lag_seconds: i64) -> usize {
+        let now = server::now().millis();
+        let replicas = self.replicas.lock();
+        let good = |replica: &&Arc<Replica>| {
+            replica.is_online() && now - replica.heard_ms() <= max_lag_seconds.saturating_mul(1000)
+        };
+        replicas.iter().filter(good).count()
+    }
+}
+
+/// Once a second: pings replicas and gives up on those that are silent.
+pub fn maintain(server: &Server, seconds: u64) {
+    let replication = &server.replication;
+    if replication.replicas.lock().is_empty() {
+        return;
+    }
+    let settings = server.config.settings();
+    let now = server::now().millis();
+    for replica in replication.replicas.lock().iter() {
+        let silent = now - replica.heard_ms();
+        if replica.is_online() && silent > i64::from(settings.repl_timeout) * 1000 {
+            crate::log::warning(format!("Disconnecting timedout replica (streaming sync): {replica}"));
+            replica.close();
+        }
+    }
+    if seconds.is_multiple_of(u64::from(settings.repl_ping_replica_period)) {
+        replication.append_plain(&[b"PING"]);
+    }
+}

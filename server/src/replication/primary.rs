@@ -1,0 +1,412 @@
+//! The primary's side of a link: a thread per replica that sends a full copy or what it missed, then the stream.
+
+use std::{
+    fmt,
+    io::{self, BufWriter, Read, Write},
+    net::{Shutdown, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use protocol::{
+    limits::Limits,
+    resp::request::{RequestParser, Step},
+};
+use storage::{
+    rdb::file::{ChecksumCheck, EntryToWrite, FileDialect, FileWriter},
+    snapshot::Ready,
+};
+
+use super::Replication;
+use crate::{
+    config, log,
+    server::{self, Server},
+    session::registry::{Address, Client},
+};
+
+/// Bytes copied from the stream at once.
+const CHUNK: usize = 256 * 1024;
+/// How long a feeding thread sleeps before it looks whether its replica is still wanted.
+const PATIENCE: Duration = Duration::from_millis(100);
+/// Bytes of what a replica says that are kept unread.
+const MAX_INPUT: usize = 64 * 1024;
+
+/// What a replica says of itself before it asks for the stream.
+#[derive(Clone, Debug, Default)]
+pub struct Announced {
+    pub port: u16,
+    pub address: String,
+    /// Takes a copy whose length is not known beforehand.
+    pub eof: bool,
+    /// Valkey's version, which tells which files it reads.
+    pub version: u32,
+}
+
+/// The stream that a replica asks for.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    pub announced: Announced,
+    /// The history it has and the first byte it lacks; `None` wants everything.
+    pub from: Option<(String, u64)>,
+    /// SYNC, which knows no offsets.
+    pub is_old: bool,
+}
+
+/// A replica of this server.
+pub struct Replica {
+    pub client: Arc<Client>,
+    pub announced: Announced,
+    stream: TcpStream,
+    /// Up to where the stream was sent.
+    sent: AtomicU64,
+    acknowledged: AtomicU64,
+    heard_ms: AtomicI64,
+    online: AtomicBool,
+    closed: AtomicBool,
+}
+
+impl Replica {
+    pub fn acknowledged(&self) -> u64 {
+        self.acknowledged.load(Ordering::Relaxed)
+    }
+
+    pub fn heard_ms(&self) -> i64 {
+        self.heard_ms.load(Ordering::Relaxed)
+    }
+
+    /// Whether it has its copy and follows the stream.
+    pub fn is_online(&self) -> bool {
+        self.online.load(Ordering::Relaxed)
+    }
+
+    /// Where it says it listens, or else where it comes from.
+    pub fn place(&self) -> (String, u16) {
+        let address = if self.announced.address.is_empty() {
+            match &self.client.address {
+                Address::Tcp(address) => address.ip().to_canonical().to_string(),
+                Address::Unix(path) => path.to_string(),
+            }
+        } else {
+            self.announced.address.clone()
+        };
+        (address, self.announced.port)
+    }
+
+    pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
+        // It may be closed already.
+        let _ = self.stream.shutdown(Shutdown::Both);
+    }
+
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed) || self.client.is_killed()
+    }
+}
+
+impl fmt::Display for Replica {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (address, port) = self.place();
+        write!(f, "{address}:{port}")
+    }
+}
+
+/// Serves a replica on a thread of its own until its link ends.
+pub fn serve(server: &Arc<Server>, stream: TcpStream, client: Arc<Client>, wanted: Wanted) {
+    let server = server.clone();
+    let work = move || {
+        let id = client.id;
+        let outcome = feed(&server, stream, client, &wanted);
+        server.clients.remove(id);
+        if let Err(error) = outcome {
+            log::notice(format!("Connection with replica client id #{id} lost: {error}"));
+        }
+    };
+    // Without a thread the connection is dropped, and the replica tries again.
+    let _ = thread::Builder::new().name("replica".into()).spawn(work);
+}
+
+fn feed(
+    server: &Arc<Server>,
+    stream: TcpStream,
+    client: Arc<Client>,
+    wanted: &Wanted,
+) -> io::Result<()> {
+    let patience = Duration::from_secs(server.config.settings().repl_timeout.into());
+    stream.set_nonblocking(false)?;
+    stream.set_nodelay(true)?;
+    stream.set_write_timeout(Some(patience))?;
+    client.is_replica.store(true, Ordering::Relaxed);
+    let replica = Arc::new(Replica {
+        client,
+        announced: wanted.announced.clone(),
+        stream: stream.try_clone()?,
+        sent: AtomicU64::new(u64::MAX),
+        acknowledged: AtomicU64::new(0),
+        heard_ms: AtomicI64::new(server::now().millis()),
+        online: AtomicBool::new(false),
+        closed: AtomicBool::new(false),
+    });
+    let replication = &server.replication;
+    replication.replicas.lock().push(replica.clone());
+    let listening = listen(server, &replica);
+    let outcome = listening.and_then(|()| send_all(server, &replica, stream, wanted));
+    replica.close();
+    replication
+        .replicas
+        .lock()
+        .retain(|known| !Arc::ptr_eq(known, &replica));
+    replication.note_needed();
+    outcome
+}
+
+/// Reads what the replica says, on a thread of its own.
+fn listen(server: &Arc<Server>, replica: &Arc<Replica>) -> io::Result<()> {
+    let (server, replica) = (server.clone(), replica.clone());
+    let mut stream = replica.stream.try_clone()?;
+    let work = move || {
+        let mut parser = RequestParser::new();
+        let (mut input, mut spans) = (Vec::new(), Vec::new());
+        let mut buffer = [0; 4096];
+        let limits = Limits::authenticated();
+        while let Ok(read @ 1..) = stream.read(&mut buffer) {
+            input.extend_from_slice(&buffer[..read]);
+            let mut at = 0;
+            while at < input.len() {
+                spans.clear();
+                let Ok(step) = parser.parse(&input[at..], &limits, &mut spans) else {
+                    replica.close();
+                    return;
+                };
+                match step {
+                    Step::Request { consumed } => {
+                        let words: Vec<&[u8]> =
+                            spans.iter().map(|span| span.of(&input[at..])).collect();
+                        hear(&server.replication, &replica, &words);
+                        at += consumed;
+                    }
+                    Step::Inline { consumed, .. } => at += consumed,
+                    Step::Incomplete { .. } => break,
+                }
+            }
+            input.drain(..at);
+            if input.len() > MAX_INPUT {
+                break;
+            }
+        }
+        replica.close();
+        server.replication.more.notify_all();
+    };
+    thread::Builder::new().name("replica-acks".into()).spawn(work)?;
+    Ok(())
+}
+
+fn hear(replication: &Replication, replica: &Replica, words: &[&[u8]]) {
+    let [name, what, offset, ..] = words else {
+        return;
+    };
+    if !name.eq_ignore_ascii_case(b"REPLCONF") || !what.eq_ignore_ascii_case(b"ACK") {
+        return;
+    }
+    if let Some(offset) = storage::value::number::parse_u64(offset) {
+        // Nobody has what was not sent.
+        let offset = offset.min(replication.offset());
+        replica.acknowledged.fetch_max(offset, Ordering::Relaxed);
+    }
+    let now = server::now().millis();
+    replica.heard_ms.store(now, Ordering::Relaxed);
+    replica.online.store(true, Ordering::Relaxed);
+    replication.more.notify_all();
+}
+
+impl Replication {
+    /// Keeps the stream as far back as the slowest replica needs it.
+    fn note_needed(&self) {
+        let replicas = self.replicas.lock();
+        let slowest = replicas
+            .iter()
+            .map(|replica| replica.sent.load(Ordering::Relaxed))
+            .filter(|&sent| sent != u64::MAX)
+            .min();
+        drop(replicas);
+        self.stream.lock().set_needed_from(slowest);
+    }
+}
+
+fn send_all(
+    server: &Arc<Server>,
+    replica: &Replica,
+    mut stream: TcpStream,
+    wanted: &Wanted,
+) -> io::Result<()> {
+    let replication = &server.replication;
+    let partial = wanted.from.as_ref().filter(|(id, offset)| {
+        let mut stream = replication.stream.lock();
+        let continues = replication.is_active() && stream.continues(id, *offset);
+        if continues {
+            // Nothing of it may go before it is sent.
+            replica.sent.store(*offset, Ordering::Relaxed);
+            let needed = stream.start().max(*offset);
+            stream.set_needed_from(Some(needed));
+        }
+        continues
+    });
+    match partial {
+        Some((_, offset)) => {
+            let id = replication.stream.lock().id.clone();
+            stream.write_all(format!("+CONTINUE {id}\r\n").as_bytes())?;
+            server.metrics.partial_syncs.fetch_add(1, Ordering::Relaxed);
+            log::notice(format!(
+                "Partial resynchronization request from {replica} accepted from offset {}.",
+                offset + 1
+            ));
+            replica.online.store(true, Ordering::Relaxed);
+        }
+        None => {
+            if wanted.from.is_some() {
+                server.metrics.refused_partial_syncs.fetch_add(1, Ordering::Relaxed);
+            }
+            server.metrics.full_syncs.fetch_add(1, Ordering::Relaxed);
+            send_copy(server, replica, &stream, wanted)?;
+            wait_until_loaded(server, replica)?;
+        }
+    }
+    let mut chunk = Vec::new();
+    let mut position = replica.sent.load(Ordering::Relaxed);
+    while !replica.is_closed() {
+        {
+            let mut backlog = replication.stream.lock();
+            if backlog.end() == position {
+                replication.more.wait_for(&mut backlog, PATIENCE);
+            }
+            if backlog.read(position, CHUNK, &mut chunk).is_none() {
+                let name = "Client closed for overcoming of output buffer limits";
+                log::warning(format!("{name}: replica {replica} is too far behind"));
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+        }
+        if !chunk.is_empty() {
+            stream.write_all(&chunk)?;
+            position += chunk.len() as u64;
+            replica.sent.store(position, Ordering::Relaxed);
+            replication.note_needed();
+        }
+    }
+    Ok(())
+}
+
+/// Sends all data as of one instant, from which on the stream is kept for the replica.
+fn send_copy(
+    server: &Arc<Server>,
+    replica: &Replica,
+    stream: &TcpStream,
+    wanted: &Wanted,
+) -> io::Result<()> {
+    let replication = &server.replication;
+    log::notice(format!("Replica {replica} asks for synchronization, full resync"));
+    let mut plain = stream;
+    let ready = loop {
+        if let Some(ready) = Ready::new(&server.keyspace) {
+            break ready;
+        }
+        // An empty line keeps the link alive.
+        plain.write_all(b"\n")?;
+        thread::sleep(PATIENCE);
+    };
+    let snapshot = ready.cut(|| {
+        if !replication.is_replica() {
+            replication.activate(server);
+        }
+        let mut backlog = replication.stream.lock();
+        backlog.database = None;
+        replica.sent.store(backlog.end(), Ordering::Relaxed);
+    });
+    replication.note_needed();
+    let offset = replica.sent.load(Ordering::Relaxed);
+    let id = replication.stream.lock().id.clone();
+    if !wanted.is_old {
+        plain.write_all(format!("+FULLRESYNC {id} {offset}\r\n").as_bytes())?;
+    }
+    let dialect = if wanted.announced.version >= FIRST_WITH_FIELD_DEADLINES {
+        FileDialect::Valkey
+    } else {
+        FileDialect::Common
+    };
+    let database = |writer: &mut FileWriter<Box<dyn Write + '_>>, current: &mut Option<usize>, number: usize| {
+        if *current != Some(number) {
+            *current = Some(number);
+            return writer.select(number as u64);
+        }
+        Ok(())
+    };
+    let write_to = |sink: Box<dyn Write + '_>| -> io::Result<()> {
+        let mut writer = FileWriter::new(sink, dialect, false)?;
+        writer.note(b"valkey-ver", config::VALKEY_VERSION.as_bytes())?;
+        writer.note(b"repl-stream-db", b"0")?;
+        writer.note(b"repl-id", id.as_bytes())?;
+        writer.note(b"repl-offset", offset.to_string().as_bytes())?;
+        let mut current = None;
+        snapshot.walk(|number, entry| {
+            if replica.is_closed() {
+                return Err(io::ErrorKind::ConnectionAborted.into());
+            }
+            database(&mut writer, &mut current, number)?;
+            writer.entry(EntryToWrite {
+                key: entry.key(),
+                value: entry.value(),
+                deadline: entry.deadline(),
+                idle_seconds: None,
+                frequency: None,
+                item: entry.item(),
+            })
+        })?;
+        writer.finish(ChecksumCheck::On)?.flush()
+    };
+    if wanted.announced.eof && !wanted.is_old {
+        let mark = server::random_hex();
+        plain.write_all(format!("$EOF:{mark}\r\n").as_bytes())?;
+        write_to(Box::new(BufWriter::with_capacity(CHUNK, stream)))?;
+        plain.write_all(mark.as_bytes())?;
+    } else {
+        let path = server
+            .config
+            .settings()
+            .dir
+            .join(format!("temp-sync-{}-{}.rdb", std::process::id(), replica.client.id));
+        let outcome = std::fs::File::create(&path).and_then(|file| {
+            write_to(Box::new(BufWriter::with_capacity(CHUNK, &file)))?;
+            let mut file = std::fs::File::open(&path)?;
+            let len = file.metadata()?.len();
+            plain.write_all(format!("${len}\r\n").as_bytes())?;
+            io::copy(&mut file, &mut plain)
+        });
+        // What stays is overwritten or removed by hand.
+        let _ = std::fs::remove_file(&path);
+        outcome?;
+    }
+    log::notice(format!("Synchronization with replica {replica} succeeded"));
+    Ok(())
+}
+
+/// Valkey 9's major version, as REPLCONF VERSION says it, in which fields of hashes got deadlines.
+const FIRST_WITH_FIELD_DEADLINES: u32 = 9;
+
+/// A replica that reads up to a mark takes what comes right behind it for part of the copy: it says when it is ready.
+fn wait_until_loaded(server: &Server, replica: &Replica) -> io::Result<()> {
+    let replication = &server.replication;
+    let mut backlog = replication.stream.lock();
+    while !replica.is_online() {
+        if replica.is_closed() {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        let kept = backlog.start() <= replica.sent.load(Ordering::Relaxed);
+        if !kept {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        replication.more.wait_for(&mut backlog, PATIENCE);
+    }
+    Ok(())
+}

@@ -1,0 +1,509 @@
+//! The replica's side of a link: a thread that connects, takes over a copy if it must, and applies the stream.
+//!
+//! A copy is loaded into a keyspace of its own while clients still see the old data, then put in its place at once. A
+//! copy that turns out to be broken changes nothing.
+
+use std::{
+    io::{self, BufRead, BufReader, Read, Write},
+    net::{Shutdown, TcpStream, ToSocketAddrs},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicI64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use protocol::{
+    limits::Limits,
+    resp::{
+        reply::{ReplyWriter, Version},
+        request::{RequestParser, Step},
+    },
+};
+use storage::{db::Db, keyspace::Keyspace};
+
+use crate::{
+    config, dispatch::{self, Next, args::Args, command::Reply},
+    log,
+    persistence::recovery,
+    propagation::encode,
+    server::{self, Server},
+    session::Session,
+};
+
+/// How often the primary hears how far this replica is.
+const ACK_INTERVAL: Duration = Duration::from_secs(1);
+/// Time between tries to connect: from the first to the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// Bytes read at once.
+const CHUNK: usize = 256 * 1024;
+/// Longest line in a handshake.
+const MAX_LINE: u64 = 4096;
+/// Characters of the mark that ends a copy of unknown length.
+const MARK_LEN: usize = 40;
+
+/// Where a link stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinkState {
+    Connect,
+    Handshake,
+    Sync,
+    Connected,
+}
+
+/// The link to a primary.
+pub struct Link {
+    pub host: String,
+    pub port: u16,
+    stopped: AtomicBool,
+    state: Mutex<LinkState>,
+    stream: Mutex<Option<TcpStream>>,
+    heard_ms: AtomicI64,
+    down_since_ms: AtomicI64,
+    /// What the primary's stream had selected when the link broke.
+    database: Mutex<usize>,
+}
+
+impl Link {
+    pub(super) fn new(host: &str, port: u16) -> Arc<Link> {
+        Arc::new(Link {
+            host: host.to_owned(),
+            port,
+            stopped: AtomicBool::new(false),
+            state: Mutex::new(LinkState::Connect),
+            stream: Mutex::new(None),
+            heard_ms: AtomicI64::new(0),
+            down_since_ms: AtomicI64::new(server::now().millis()),
+            database: Mutex::new(0),
+        })
+    }
+
+    pub fn state(&self) -> LinkState {
+        *self.state.lock()
+    }
+
+    pub fn is_up(&self) -> bool {
+        self.state() == LinkState::Connected
+    }
+
+    /// Milliseconds since something came from the primary.
+    pub fn heard_ms(&self) -> i64 {
+        self.heard_ms.load(Ordering::Relaxed)
+    }
+
+    pub fn down_since_ms(&self) -> i64 {
+        self.down_since_ms.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+        self.hang_up();
+    }
+
+    /// Breaks the connection, which is then made again unless the link was stopped.
+    pub fn hang_up(&self) {
+        if let Some(stream) = self.stream.lock().as_ref() {
+            // It may be closed already.
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
+    }
+
+    fn set_state(&self, state: LinkState) {
+        *self.state.lock() = state;
+    }
+
+    fn hear(&self) {
+        self.heard_ms.store(server::now().millis(), Ordering::Relaxed);
+    }
+}
+
+/// Follows the primary on a thread of its own until the link is stopped.
+pub(super) fn start(server: &Arc<Server>, link: Arc<Link>) {
+    let server = server.clone();
+    let work = move || {
+        let mut pause = FIRST_PAUSE;
+        while !link.is_stopped() {
+            let Err(error) = follow(&server, &link) else {
+                continue;
+            };
+            *link.stream.lock() = None;
+            if link.is_up() {
+                let now = server::now().millis();
+                link.down_since_ms.store(now, Ordering::Relaxed);
+                pause = FIRST_PAUSE;
+            }
+            link.set_state(LinkState::Connect);
+            if !link.is_stopped() {
+                log::warning(format!("MASTER <-> REPLICA sync: {error}"));
+                thread::sleep(pause);
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+        }
+    };
+    if let Err(error) = thread::Builder::new().name("primary".into()).spawn(work) {
+        log::warning(format!("The link to the primary cannot be started: {error}"));
+    }
+}
+
+fn trouble(text: impl Into<String>) -> io::Error {
+    io::Error::other(text.into())
+}
+
+fn follow(server: &Arc<Server>, link: &Link) -> io::Result<()> {
+    let settings = server.config.settings();
+    let patience = Duration::from_secs(settings.repl_timeout.into());
+    log::notice(format!("Connecting to PRIMARY {}:{}", link.host, link.port));
+    let address = (link.host.as_str(), link.port)
+        .to_socket_addrs()?
+        .next()
+        .ok_or_else(|| trouble("the primary's name has no address"))?;
+    let stream = TcpStream::connect_timeout(&address, patience)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(patience))?;
+    stream.set_write_timeout(Some(patience))?;
+    *link.stream.lock() = Some(stream.try_clone()?);
+    if link.is_stopped() {
+        return Ok(());
+    }
+    link.set_state(LinkState::Handshake);
+    log::notice("PRIMARY <-> REPLICA sync started");
+    log::notice("MASTER <-> REPLICA sync started");
+    let mut wire = Wire {
+        output: stream.try_clone()?,
+        input: BufReader::with_capacity(CHUNK, stream),
+    };
+    let first = shake_hands(server, &mut wire)?;
+    let offset = match first {
+        Answer::Continue { id } => {
+            let mut backlog = server.replication.stream.lock();
+            if let Some(id) = id
+                && id != backlog.id
+            {
+                backlog.rename(id);
+            }
+            let end = backlog.end();
+            drop(backlog);
+            log::notice("Successful partial resynchronization with master.");
+            end
+        }
+        Answer::Full { id, offset } => {
+            link.set_state(LinkState::Sync);
+            log::notice(format!("Full resync from primary: {id}:{offset}"));
+            load_copy(server, link, &mut wire)?;
+            server.replication.take_over(server, id, offset);
+            *link.database.lock() = 0;
+            log::notice("MASTER <-> REPLICA sync: Finished with success");
+            offset
+        }
+    };
+    link.hear();
+    link.set_state(LinkState::Connected);
+    apply(server, link, wire, offset)
+}
+
+struct Wire {
+    output: TcpStream,
+    input: BufReader<TcpStream>,
+}
+
+impl Wire {
+    fn say(&mut self, words: &[&[u8]]) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        encode(&mut bytes, words.iter().copied());
+        self.output.write_all(&bytes)
+    }
+
+    /// The next line that is not empty.
+    fn line(&mut self) -> io::Result<String> {
+        loop {
+            let mut line = Vec::new();
+            (&mut self.input).take(MAX_LINE).read_until(b'\n', &mut line)?;
+            if line.last() != Some(&b'\n') {
+                return Err(trouble("the primary's answer ends within a line"));
+            }
+            let text = String::from_utf8_lossy(line.trim_ascii_end()).into_owned();
+            if !text.is_empty() {
+                return Ok(text);
+            }
+        }
+    }
+
+    fn ask(&mut self, words: &[&[u8]]) -> io::Result<String> {
+        self.say(words)?;
+        self.line()
+    }
+}
+
+/// What the primary answers to PSYNC.
+enum Answer {
+    Continue { id: Option<String> },
+    Full { id: String, offset: u64 },
+}
+
+fn shake_hands(server: &Server, wire: &mut Wire) -> io::Result<Answer> {
+    let settings = server.config.settings();
+    let pong = wire.ask(&[b"PING"])?;
+    let lives = pong.starts_with("+PONG")
+        || pong.starts_with("-NOAUTH")
+        || pong.starts_with("-NOPERM")
+        || pong.starts_with("-ERR operation not permitted");
+    if !lives {
+        return Err(trouble(format!("Error reply to PING from primary: '{pong}'")));
+    }
+    if !settings.primaryauth.is_empty() {
+        let user = settings.primaryuser.as_bytes();
+        let answer = if user.is_empty() {
+            wire.ask(&[b"AUTH", &settings.primaryauth])?
+        } else {
+            wire.ask(&[b"AUTH", user, &settings.primaryauth])?
+        };
+        if answer.starts_with('-') {
+            return Err(trouble(format!("Unable to AUTH to PRIMARY: {answer}")));
+        }
+    }
+    let port = match settings.replica_announce_port {
+        0 => settings.port,
+        port => port,
+    };
+    // Older primaries do not know all of these, which does not matter.
+    wire.ask(&[b"REPLCONF", b"listening-port", port.to_string().as_bytes()])?;
+    if !settings.replica_announce_ip.is_empty() {
+        wire.ask(&[b"REPLCONF", b"ip-address", settings.replica_announce_ip.as_bytes()])?;
+    }
+    wire.ask(&[b"REPLCONF", b"capa", b"eof", b"capa", b"psync2"])?;
+    wire.ask(&[b"REPLCONF", b"version", config::VALKEY_VERSION.as_bytes()])?;
+    let (id, next) = {
+        let backlog = server.replication.stream.lock();
+        if server.replication.is_active() {
+            (backlog.id.clone(), (backlog.end() + 1).to_string())
+        } else {
+            ("?".to_owned(), "-1".to_owned())
+        }
+    };
+    let answer = wire.ask(&[b"PSYNC", id.as_bytes(), next.as_bytes()])?;
+    let mut words = answer.split(' ');
+    match words.next() {
+        Some("+CONTINUE") => Ok(Answer::Continue {
+            id: words.next().map(str::to_owned),
+        }),
+        Some("+FULLRESYNC") => {
+            let id = words.next().filter(|id| id.len() == MARK_LEN);
+            let offset = words.next().and_then(|offset| offset.parse().ok());
+            match (id, offset) {
+                (Some(id), Some(offset)) => Ok(Answer::Full {
+                    id: id.to_owned(),
+                    offset,
+                }),
+                _ => Err(trouble(format!("the primary's answer makes no sense: {answer}"))),
+            }
+        }
+        _ => Err(trouble(format!("the primary refuses: {answer}"))),
+    }
+}
+
+/// Loads the copy that the primary sends and puts it in the place of all data.
+fn load_copy(server: &Arc<Server>, link: &Link, wire: &mut Wire) -> io::Result<()> {
+    let head = wire.line()?;
+    let head = head
+        .strip_prefix('$')
+        .ok_or_else(|| trouble(format!("Bad protocol from PRIMARY: '{head}'")))?;
+    let keyspace = Keyspace::new(server.keyspace.shard_count(), server.keyspace.databases(), None);
+    keyspace.set_deletes_expired(false);
+    keyspace.settings.copy_from(&server.keyspace.settings);
+    link.hear();
+    if let Some(mark) = head.strip_prefix("EOF:") {
+        let length = recovery::load_into(server, &keyspace, &mut wire.input).map_err(trouble)?;
+        log::notice(format!("the copy had {length} bytes"));
+        let mut end = [0; MARK_LEN];
+        wire.input.read_exact(&mut end)?;
+        if end != *mark.as_bytes() {
+            return Err(trouble("the copy does not end with its mark"));
+        }
+    } else {
+        let length: u64 = head
+            .parse()
+            .map_err(|_| trouble("the copy's length is no number"))?;
+        let mut limited = (&mut wire.input).take(length);
+        recovery::load_into(server, &keyspace, &mut limited).map_err(trouble)?;
+        io::copy(&mut limited, &mut io::sink())?;
+    }
+    server.keyspace.take_over(keyspace);
+    Ok(())
+}
+
+/// Applies the stream until the link breaks.
+fn apply(server: &Arc<Server>, link: &Link, wire: Wire, offset: u64) -> io::Result<()> {
+    let Wire { mut output, input } = wire;
+    let patience = Duration::from_secs(server.config.settings().repl_timeout.into());
+    let mut session = Session::internal(server.clone());
+    session.flags.from_primary = true;
+    session.database = *link.database.lock();
+    let mut applier = Applier {
+        server,
+        session,
+        reply: Reply::new(ReplyWriter::new(Version::Resp2)),
+        offset,
+        held: Vec::new(),
+    };
+    acknowledge(&mut output, offset)?;
+    let mut last_ack = Instant::now();
+    let mut last_heard = Instant::now();
+    let mut bytes = input.buffer().to_vec();
+    let mut stream = input.into_inner();
+    stream.set_read_timeout(Some(ACK_INTERVAL))?;
+    loop {
+        let wants_ack = applier.run(&mut bytes)?;
+        *link.database.lock() = applier.session.database;
+        if wants_ack || last_ack.elapsed() >= ACK_INTERVAL {
+            acknowledge(&mut output, applier.offset)?;
+            last_ack = Instant::now();
+        }
+        let have = bytes.len();
+        bytes.resize(have + CHUNK, 0);
+        let read = stream.read(&mut bytes[have..]);
+        bytes.truncate(have + *read.as_ref().unwrap_or(&0));
+        match read {
+            Ok(0) => return Err(trouble("Connection with primary lost.")),
+            Ok(_) => {
+                link.hear();
+                last_heard = Instant::now();
+            }
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+                ) => {}
+            Err(error) => return Err(error),
+        }
+        if link.is_stopped() {
+            return Ok(());
+        }
+        if last_heard.elapsed() > patience {
+            return Err(trouble("PRIMARY timeout: no data nor PING received..."));
+        }
+    }
+}
+
+fn acknowledge(output: &mut TcpStream, offset: u64) -> io::Result<()> {
+    let mut bytes = Vec::new();
+    let offset = offset.to_string();
+    encode(
+        &mut bytes,
+        [b"REPLCONF".as_slice(), b"ACK", offset.as_bytes()].into_iter(),
+    );
+    output.write_all(&bytes)
+}
+
+/// Runs the primary's commands.
+struct Applier<'s> {
+    server: &'s Arc<Server>,
+    session: Session,
+    reply: Reply,
+    /// Up to where the stream has been applied.
+    offset: u64,
+    /// A transaction that has begun: its bytes enter the backlog together.
+    held: Vec<u8>,
+}
+
+impl Applier<'_> {
+    /// Applies the complete commands at the start of `bytes` and takes them out. Whether the primary wants to know how
+    /// far this replica is.
+    fn run(&mut self, bytes: &mut Vec<u8>) -> io::Result<bool> {
+        let limits = Limits {
+            max_bulk_len: usize::MAX >> 1,
+            ..Limits::authenticated()
+        };
+        let mut parser = RequestParser::new();
+        let mut spans = Vec::new();
+        let mut at = 0;
+        let mut wants_ack = false;
+        while at < bytes.len() {
+            spans.clear();
+            let step = parser
+                .parse(&bytes[at..], &limits, &mut spans)
+                .map_err(|error| trouble(format!("the primary's stream is malformed: {error:?}")))?;
+            let consumed = match step {
+                Step::Request { consumed } => {
+                    let args = Args::new(&bytes[at..at + consumed], &spans);
+                    if args.is(0, "REPLCONF") {
+                        wants_ack |= args.is(1, "GETACK");
+                    } else if !args.is_empty() {
+                        self.execute(&args)?;
+                    }
+                    consumed
+                }
+                // A line end that keeps the link alive is part of no stream, but counted by nobody either.
+                Step::Inline { consumed, args } if args.is_empty() => {
+                    at += consumed;
+                    continue;
+                }
+                Step::Inline { .. } => return Err(trouble("the primary's stream is malformed")),
+                Step::Incomplete { .. } => break,
+            };
+            self.held.extend_from_slice(&bytes[at..at + consumed]);
+            at += consumed;
+            if !self.session.flags.in_transaction {
+                self.offset += self.held.len() as u64;
+                self.server.replication.pass_on(&self.held);
+                self.held.clear();
+            }
+        }
+        bytes.drain(..at);
+        Ok(wants_ack)
+    }
+
+    fn execute(&mut self, args: &Args<'_>) -> io::Result<()> {
+        let server = self.server;
+        let found = dispatch::find(args);
+        loop {
+            let mut db = Db::new(&server.keyspace, self.session.database, server::now());
+            let next = dispatch::execute(
+                &mut self.session,
+                &mut db,
+                &server.metrics.workers[0],
+                found,
+                args,
+                &mut self.reply,
+            );
+            self.reply.later = None;
+            let output = self.reply.writer.output_mut();
+            let failed = output.as_bytes().is_some_and(|bytes| bytes.starts_with(b"-"));
+            if failed {
+                let text = output.as_bytes().unwrap_or_default().escape_ascii().to_string();
+                log::warning(format!(
+                    "== CRITICAL == This replica is sending an error to its primary: '{text}' after processing the \
+                     command '{}'",
+                    args.word(0).escape_ascii()
+                ));
+            }
+            self.reply.writer.clear();
+            let Next::Wait(until) = next else {
+                return Ok(());
+            };
+            let left = until.saturating_sub(server::now().millis()).clamp(1, 100);
+            thread::sleep(Duration::from_millis(left as u64));
+        }
+    }
+}
+
+impl super::Replication {
+    /// The data is the primary's now, up to this offset of its history.
+    fn take_over(&self, server: &Server, id: String, offset: u64) {
+        self.activate(server);
+        self.stream.lock().restart(id, offset);
+        self.drop_replicas();
+    }
+
+    /// Keeps the primary's bytes for this server's own replicas.
+    fn pass_on(&self, bytes: &[u8]) {
+        self.stream.lock().push(bytes);
+        self.more.notify_all();
+    }
+}
