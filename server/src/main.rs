@@ -10,6 +10,7 @@ use std::{
 };
 
 use server::{
+    commands,
     config::{self, Answer, Config, Invocation, Settings},
     log, maintenance,
     net::listener::{self, Listening},
@@ -81,6 +82,9 @@ fn serve(config: Config) -> ExitCode {
         log::warning(&message);
         remove_files(&settings);
         return ExitCode::FAILURE;
+    }
+    if let Some((host, port)) = &settings.replicaof {
+        commands::replication::follow(&server, host, *port);
     }
     let outcome = run(&server, listeners);
     server.aof.stop(&server);

@@ -14,6 +14,7 @@ use crate::{
     dispatch::memory,
     metrics::Instantaneous,
     persistence::{aof, snapshot},
+    replication,
     server::{self, Server},
 };
 
@@ -50,6 +51,7 @@ pub async fn run(server: Arc<Server>) {
             last = sample_rates(&server, last);
             close_idle_clients(&server, server::now());
             aof::rewrite_when_grown(&server);
+            replication::maintain(&server, ticks / 10);
             for client in server.clients.all() {
                 client.enforce_output_limit();
             }

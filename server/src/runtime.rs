@@ -204,6 +204,7 @@ fn refuse(stream: &Stream, wire: Wire) {
     let _ = match stream {
         Stream::Tcp(stream) => stream.try_write(line),
         Stream::Unix(stream) => stream.try_write(line),
+        Stream::Gone => return,
     };
 }
 

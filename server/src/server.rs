@@ -26,11 +26,10 @@ use crate::{
     metrics::{Metrics, command_log::CommandLog},
     monitor::Monitors,
     notify,
-    persistence::{
-        aof::{Aof, Stream},
-        snapshot::Snapshots,
-    },
+    persistence::{aof::Aof, snapshot::Snapshots},
+    propagation::Propagation,
     pubsub::PubSub,
+    replication::Replication,
     scripting::Scripting,
     session::registry::Registry,
     tracking::TrackingTable,
@@ -48,6 +47,7 @@ pub struct Server {
     pub metrics: Metrics,
     pub command_log: CommandLog,
     pub aof: Arc<Aof>,
+    pub replication: Arc<Replication>,
     pub acl: Acl,
     pub pubsub: PubSub,
     pub snapshots: Snapshots,
@@ -64,8 +64,6 @@ pub struct Server {
     pub started_at: Timestamp,
     /// 40 hexadecimal digits, different at every start.
     pub run_id: String,
-    /// Names the history of the data for replicas; DEBUG CHANGE-REPL-ID makes a new one.
-    pub replication_id: Mutex<String>,
     /// Bytes allocated before the first key.
     pub startup_bytes: usize,
 }
@@ -120,6 +118,7 @@ impl Server {
             metrics: Metrics::new(workers),
             command_log: CommandLog::default(),
             aof: Arc::default(),
+            replication: Arc::default(),
             acl: Acl::default(),
             pubsub: PubSub::default(),
             snapshots: Snapshots::default(),
@@ -133,13 +132,13 @@ impl Server {
             started: Instant::now(),
             started_at: now(),
             run_id: random_hex(),
-            replication_id: Mutex::new(random_hex()),
             startup_bytes: storage::alloc::allocated_bytes(),
             config,
         });
-        server
-            .keyspace
-            .set_log(Box::new(Stream(server.aof.clone())));
+        server.keyspace.set_log(Box::new(Propagation {
+            aof: server.aof.clone(),
+            replication: server.replication.clone(),
+        }));
         server.apply_settings();
         start_freeing(&server, garbage);
         server
@@ -180,6 +179,7 @@ impl Server {
         self.command_log.configure(&from);
         notify::configure(self, from.notify_keyspace_events);
         self.aof.configure(&from);
+        self.replication.configure(&from);
         self.clients
             .guard
             .configure(&from.client_output_buffer_limit);

@@ -255,6 +255,39 @@ impl Keyspace {
         }
     }
 
+    /// Puts the data of `other`, which has as many shards and databases, in the place of all there is, at one instant.
+    /// Waits for a snapshot that runs. The old data is freed elsewhere.
+    pub fn take_over(&self, other: Keyspace) {
+        assert_eq!(
+            self.shard_count(),
+            other.shard_count(),
+            "they are made alike"
+        );
+        let right = loop {
+            match crate::snapshot::Ready::new(self) {
+                Some(right) => break right,
+                None => std::thread::sleep(std::time::Duration::from_millis(5)),
+            }
+        };
+        let mut old = Vec::new();
+        {
+            let mut shards = self.lock_all();
+            for (shard, theirs) in shards.iter_mut().zip(&other.shards) {
+                let mut theirs = theirs.lock();
+                for (table, new) in shard.tables.iter_mut().zip(theirs.tables.iter_mut()) {
+                    let new = std::mem::replace(new, crate::table::Table::new(self.shard_bits));
+                    old.push(std::mem::replace(table, new));
+                }
+                shard.watched.iter().for_each(|(_, _, marks)| {
+                    marks.iter().for_each(|mark| mark.touch());
+                });
+            }
+            self.note_cas(other.next_cas.load(Ordering::Relaxed));
+        }
+        drop(right);
+        self.free_elsewhere(Garbage::Tables(old));
+    }
+
     /// Keys of one database, each shard counted at its own moment. O(shards).
     pub fn len(&self, database: usize) -> usize {
         (0..self.shard_count())

@@ -23,7 +23,6 @@ use crate::{
         recovery::{self, Existing},
         snapshot,
     },
-    server,
     session::Session,
 };
 
@@ -118,7 +117,7 @@ fn debug(session: &mut Session, db: &mut Db<'_>, args: &Args<'_>, reply: &mut Re
     let name = known.map_or("", |(name, ..)| name);
     match name {
         "CHANGE-REPL-ID" => {
-            *session.server.replication_id.lock() = server::random_hex();
+            session.server.replication.change_id();
             reply.ok();
         }
         "DIGEST" => reply.simple(&digest(db)),

@@ -17,6 +17,7 @@ pub mod list;
 pub mod observation;
 pub mod persistence;
 pub mod pubsub;
+pub mod replication;
 pub mod scripting;
 pub mod server;
 pub mod set;
@@ -45,6 +46,7 @@ pub const FAMILIES: &[&[&Command]] = &[
     pubsub::COMMANDS,
     persistence::COMMANDS,
     scripting::COMMANDS,
+    replication::COMMANDS,
     server::COMMANDS,
     set::COMMANDS,
     sorted_set::COMMANDS,

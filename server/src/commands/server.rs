@@ -8,7 +8,7 @@ use super::{client::CONNECTION_BYTES, help::help};
 use crate::{
     dispatch::{
         args::Args,
-        command::{Access, Arity::*, Category, Command, Flag, Group, Keys, Reply, Result, Run},
+        command::{Access, Arity::*, Command, Flag, Group, Keys, Reply, Result, Run},
         error::Error,
     },
     metrics::process,
@@ -17,7 +17,7 @@ use crate::{
     session::Session,
 };
 
-pub const COMMANDS: &[&Command] = &[&BGREWRITEAOF, &LOLWUT, &MEMORY, &ROLE, &SHUTDOWN, &TIME];
+pub const COMMANDS: &[&Command] = &[&BGREWRITEAOF, &LOLWUT, &MEMORY, &SHUTDOWN, &TIME];
 
 const BGREWRITEAOF: Command = Command {
     name: "BGREWRITEAOF",
@@ -105,29 +105,6 @@ fn lolwut(_session: &mut Session, _args: &Args<'_>, reply: &mut Reply) -> Result
     }
     text.push_str(&format!("\nFerrite ver. {}\n", env!("CARGO_PKG_VERSION")));
     reply.verbatim("txt", text.as_bytes());
-    Ok(())
-}
-
-const ROLE: Command = Command {
-    name: "ROLE",
-    syntax: "",
-    summary: "Returns the server's part in replication.",
-    since: "2.8.12",
-    complexity: "O(1)",
-    group: Group::Server,
-    arity: Exactly(1),
-    keys: &[],
-    flags: &[Flag::Fast, Flag::Loading, Flag::NoScript, Flag::Stale],
-    categories: &[Category::Admin, Category::Dangerous],
-    run: Run::Session(role),
-    subcommands: &[],
-};
-
-fn role(_session: &mut Session, _args: &Args<'_>, reply: &mut Reply) -> Result {
-    reply.array(3);
-    reply.bulk(b"master");
-    reply.integer(0);
-    reply.array(0);
     Ok(())
 }
 

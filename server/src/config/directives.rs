@@ -23,7 +23,9 @@ const LONG_MAX: u64 = i64::MAX as u64;
 const MB: u64 = 1 << 20;
 
 // What whole groups of rows do: a group becomes effective in one line.
-const REPLICATION: Effect = AcceptedWithoutEffect("there is no replication");
+const REPLICATION: Effect = AcceptedWithoutEffect(
+    "a full sync needs neither file nor delay, and loads beside the old data",
+);
 const CLUSTER: Effect = AcceptedWithoutEffect("there is no cluster mode");
 const TLS: Effect = AcceptedWithoutEffect("connections are not encrypted");
 const NO_TLS: &str = "Unable to update TLS configuration. Check server logs.";
@@ -420,16 +422,16 @@ directives! {
 
     "Replication" {
         /// Host and port of the primary this server follows.
-        replicaof: Option<(String, u16)> = replica_of(), "replicaof" | "slaveof", AtStart, REPLICATION;
+        replicaof: Option<(String, u16)> = replica_of(), "replicaof" | "slaveof", AtStart, Effective;
         /// Password for the primary.
-        primaryauth: Vec<u8> = secret(), "primaryauth" | "masterauth", AtRunTime, REPLICATION;
+        primaryauth: Vec<u8> = secret(), "primaryauth" | "masterauth", AtRunTime, Effective;
         /// User for the primary.
-        primaryuser: String = text(""), "primaryuser" | "masteruser", AtRunTime, REPLICATION;
+        primaryuser: String = text(""), "primaryuser" | "masteruser", AtRunTime, Effective;
         /// Answers from old data while the primary is away.
         replica_serve_stale_data: bool = yes_no(true), "replica-serve-stale-data" | "slave-serve-stale-data",
-            AtRunTime, REPLICATION;
+            AtRunTime, Effective;
         /// Refuses writes of clients on a replica.
-        replica_read_only: bool = yes_no(true), "replica-read-only" | "slave-read-only", AtRunTime, REPLICATION;
+        replica_read_only: bool = yes_no(true), "replica-read-only" | "slave-read-only", AtRunTime, Effective;
         /// Leaves eviction to the primary.
         replica_ignore_maxmemory: bool = yes_no(true), "replica-ignore-maxmemory" | "slave-ignore-maxmemory",
             AtRunTime, REPLICATION;
@@ -438,26 +440,26 @@ directives! {
             BACKGROUND_FREEING;
         /// Rank of this replica when a new primary is chosen; 0 never becomes one.
         replica_priority: u32 = integer(100, 0, INT_MAX), "replica-priority" | "slave-priority", AtRunTime,
-            REPLICATION;
+            Effective;
         /// Lets Sentinels see this replica.
-        replica_announced: bool = yes_no(true), "replica-announced", AtRunTime, REPLICATION;
+        replica_announced: bool = yes_no(true), "replica-announced", AtRunTime, Effective;
         /// Address a replica announces.
-        replica_announce_ip: String = text(""), "replica-announce-ip" | "slave-announce-ip", AtRunTime, REPLICATION;
+        replica_announce_ip: String = text(""), "replica-announce-ip" | "slave-announce-ip", AtRunTime, Effective;
         /// Port a replica announces; 0 is the real one.
         replica_announce_port: u16 = integer(0, 0, PORT_MAX), "replica-announce-port" | "slave-announce-port",
-            AtRunTime, REPLICATION;
+            AtRunTime, Effective;
         /// Goes on applying the primary's writes when the disk fails.
         replica_ignore_disk_write_errors: bool = yes_no(false), "replica-ignore-disk-write-errors", AtRunTime,
             REPLICATION;
         /// Fewest replicas in reach for writes to be accepted.
         min_replicas_to_write: u32 = integer(0, 0, INT_MAX), "min-replicas-to-write" | "min-slaves-to-write",
-            AtRunTime, REPLICATION;
+            AtRunTime, Effective;
         /// Seconds a replica may be silent and still count as in reach.
         min_replicas_max_lag: u32 = integer(10, 0, INT_MAX), "min-replicas-max-lag" | "min-slaves-max-lag", AtRunTime,
-            REPLICATION;
+            Effective;
         /// Bytes of changes kept for replicas whose link breaks.
         repl_backlog_size: u64 = memory(10 * MB, 1, LONG_MAX).raised_to(16 << 10), "repl-backlog-size", AtRunTime,
-            REPLICATION;
+            Effective;
         /// Seconds the changes are kept when no replica is left; 0 keeps them.
         repl_backlog_ttl: u64 = integer(3600, 0, i64::MAX), "repl-backlog-ttl", AtRunTime, REPLICATION;
         /// Gathers small packets to replicas.
@@ -477,9 +479,9 @@ directives! {
             REPLICATION;
         /// Seconds between pings to replicas.
         repl_ping_replica_period: u32 = integer(10, 1, INT_MAX), "repl-ping-replica-period" | "repl-ping-slave-period",
-            AtRunTime, REPLICATION;
+            AtRunTime, Effective;
         /// Seconds of silence after which a replication link counts as broken.
-        repl_timeout: u32 = integer(60, 1, INT_MAX), "repl-timeout", AtRunTime, REPLICATION;
+        repl_timeout: u32 = integer(60, 1, INT_MAX), "repl-timeout", AtRunTime, Effective;
         /// Replicates over multipath TCP.
         repl_mptcp: bool = yes_no(false), "repl-mptcp", AtStart, AcceptedWithoutEffect("TCP has one path");
         /// What happens when a replicated command fails.

@@ -35,6 +35,9 @@ impl Error {
         NAN_OR_INFINITY = "ERR increment would produce NaN or Infinity";
         EXEC_WITHOUT_MULTI = "ERR EXEC without MULTI";
         DISCARD_WITHOUT_MULTI = "ERR DISCARD without MULTI";
+        READ_ONLY = "READONLY You can't write against a read only replica.";
+        PRIMARY_DOWN = "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.";
+        NO_REPLICAS = "NOREPLICAS Not enough good replicas to write.";
         EXEC_ABORT = "EXECABORT Transaction discarded because of previous errors.";
     }
 

@@ -143,6 +143,10 @@ pub fn execute(
     if session.waiter.is_some() {
         return Next::Blocked;
     }
+    if let Some(at) = session.retry_at.take() {
+        reply.truncate(mark);
+        return Next::Wait(at);
+    }
     if session.flags.replies_off || session.flags.skip_next {
         skip_reply(session, registered.command, reply, mark);
     }
@@ -220,6 +224,9 @@ fn admit(
     if session.server.keyspace.eviction.is_limited() {
         memory::gate(session, db, command, args)?;
     }
+    if session.server.replication.concerns_writes() {
+        check_replication(session, command)?;
+    }
     if session.flags.in_transaction {
         return commands_in_transaction(session, registered, args, reply);
     }
@@ -253,6 +260,33 @@ fn check_permissions(
 
 fn touches_data(command: &Command) -> bool {
     command.is_write() || command.has(Flag::ReadOnly) || command.has(Flag::MayReplicate)
+}
+
+/// What a replica, and a primary that wants replicas, refuse.
+#[cold]
+fn check_replication(session: &Session, command: &Command) -> Result {
+    let server = &session.server;
+    let replication = &server.replication;
+    let settings = server.config.settings();
+    if session.flags.from_primary {
+        return Ok(());
+    }
+    if replication.is_replica() {
+        if command.is_write() && settings.replica_read_only {
+            return Err(Error::READ_ONLY);
+        }
+        let stale = replication.is_stale() && !settings.replica_serve_stale_data;
+        if stale && !command.has(Flag::Stale) {
+            return Err(Error::PRIMARY_DOWN);
+        }
+        return Ok(());
+    }
+    let wanted = settings.min_replicas_to_write as usize;
+    let lag = i64::from(settings.min_replicas_max_lag);
+    if wanted > 0 && lag > 0 && command.is_write() && replication.good_replicas(lag) < wanted {
+        return Err(Error::NO_REPLICAS);
+    }
+    Ok(())
 }
 
 /// In RESP2 a subscriber could not tell replies from messages, so few commands are allowed.

@@ -18,6 +18,7 @@ use tokio::time::Sleep;
 use super::stream::Stream;
 use crate::{
     dispatch::command::Later,
+    replication::primary,
     runtime::{READ_BUFFER, WORKER, Worker},
     server,
     session::Session,
@@ -69,6 +70,8 @@ pub enum Then {
     Wait(i64),
     /// Nothing until the command that waits is served or its time is up.
     Blocked,
+    /// Write what there is, then leave the socket to the thread that serves the replica.
+    HandOver,
     /// Write what there is and close.
     Close,
 }
@@ -118,6 +121,10 @@ impl<P: Protocol> Connection<P> {
             }
             match self.then {
                 Then::Close => return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())),
+                Then::HandOver => {
+                    self.hand_over()?;
+                    return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+                }
                 Then::Later => {
                     if self.protocol.write_later(worker) {
                         self.then = Then::Read(0);
@@ -225,6 +232,21 @@ impl<P: Protocol> Connection<P> {
             .input_bytes
             .store(self.input.len(), std::sync::atomic::Ordering::Relaxed);
         Poll::Ready(Ok(()))
+    }
+
+    /// Gives the socket of a replica to a thread of its own.
+    fn hand_over(&mut self) -> io::Result<()> {
+        let session = self.protocol.session_mut();
+        let Some(wanted) = session.wanted.take() else {
+            return Ok(());
+        };
+        let Stream::Tcp(stream) = std::mem::replace(&mut self.stream, Stream::Gone) else {
+            session.flags.handed_over = false;
+            return Ok(());
+        };
+        let (server, client) = (session.server.clone(), session.client.clone());
+        primary::serve(&server, stream.into_std()?, client, *wanted);
+        Ok(())
     }
 
     /// Reads once and runs what is complete.

@@ -163,6 +163,7 @@ impl Resp {
             self.later = self.session.client.collect_mail(&mut worker.reply.writer);
         }
         match next {
+            Next::Go if self.session.flags.handed_over => Some((Then::HandOver, true)),
             Next::Go if self.session.flags.closing => Some((Then::Close, true)),
             Next::Go if self.later.is_some() => Some((Then::Later, true)),
             Next::Go if worker.reply.writer.len() > OUTPUT_LIMIT => Some((Then::Read(0), true)),

@@ -17,6 +17,8 @@ use tokio::{
 pub enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
+    /// It was handed to somebody else.
+    Gone,
 }
 
 impl Stream {
@@ -31,6 +33,7 @@ impl Stream {
         let polled = match self {
             Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, &mut buffer),
             Stream::Unix(stream) => Pin::new(stream).poll_read(cx, &mut buffer),
+            Stream::Gone => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         };
         polled.map_ok(|()| buffer.filled().len())
     }
@@ -41,6 +44,7 @@ impl Stream {
         match self {
             Stream::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
             Stream::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Stream::Gone => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
     }
 
@@ -53,6 +57,7 @@ impl Stream {
         match self {
             Stream::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, pieces),
             Stream::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, pieces),
+            Stream::Gone => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
     }
 
@@ -60,6 +65,7 @@ impl Stream {
         match self {
             Stream::Tcp(stream) => stream.as_raw_fd(),
             Stream::Unix(stream) => stream.as_raw_fd(),
+            Stream::Gone => -1,
         }
     }
 }

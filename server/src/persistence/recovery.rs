@@ -11,7 +11,7 @@ use storage::{
     db::Db,
     entry::Meta,
     eviction,
-    keyspace::Key,
+    keyspace::{Key, Keyspace},
     rdb::{
         self, Limits, VersionCheck,
         file::{ChecksumCheck, FileEntry, FileReader, Record},
@@ -124,6 +124,22 @@ pub fn load_base<R: Read>(server: &Server, input: R) -> Result<FileReader<R>, St
     let loaded = load_records(server, &mut db, &mut reader, Existing::Refuse)?;
     loaded.tell();
     Ok(reader)
+}
+
+/// Loads a primary's copy into a keyspace of its own. Returns what was read beyond its end.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn load_copy(
+    server: &Server,
+    keyspace: &Keyspace,
+    input: impl Read,
+) -> Result<Vec<u8>, String> {
+    let mut db = Db::new(keyspace, 0, server::now());
+    let mut reader = open(server, db.now(), input)?;
+    let loaded = load_records(server, &mut db, &mut reader, Existing::Replace)?;
+    loaded.tell();
+    Ok(reader.into_parts().1)
 }
 
 fn open<R: Read>(server: &Server, now: Timestamp, input: R) -> Result<FileReader<R>, String> {

@@ -40,10 +40,6 @@ impl Backlog {
         self.size = size;
     }
 
-    pub(crate) fn size(&self) -> usize {
-        self.size
-    }
-
     pub(crate) fn end(&self) -> u64 {
         self.end
     }
@@ -65,7 +61,9 @@ impl Backlog {
     }
 
     fn trim(&mut self) {
-        let needed = self.needed_from.map_or(0, |from| self.end.saturating_sub(from));
+        let needed = self
+            .needed_from
+            .map_or(0, |from| self.end.saturating_sub(from));
         let kept = usize::try_from(needed)
             .unwrap_or(usize::MAX)
             .min(self.limit)

@@ -19,6 +19,7 @@ use storage::changes::{Effect, Listeners};
 
 use self::{backlog::Backlog, primary::Replica, replica::Link};
 use crate::{
+    config::Settings,
     propagation::{encode, encode_together},
     server::{self, Server},
 };
@@ -33,6 +34,8 @@ pub struct Replication {
     pub(crate) replicas: Mutex<Vec<Arc<Replica>>>,
     link: Mutex<Option<Arc<Link>>>,
     is_replica: AtomicBool,
+    /// `min-replicas-to-write` asks for some.
+    wants_replicas: AtomicBool,
 }
 
 impl Default for Replication {
@@ -44,6 +47,7 @@ impl Default for Replication {
             replicas: Mutex::default(),
             link: Mutex::default(),
             is_replica: AtomicBool::new(false),
+            wants_replicas: AtomicBool::new(false),
         }
     }
 }
@@ -53,6 +57,21 @@ impl Replication {
     #[inline]
     pub fn is_replica(&self) -> bool {
         self.is_replica.load(Ordering::Relaxed)
+    }
+
+    /// Whether some commands may have to be refused.
+    #[inline]
+    pub fn concerns_writes(&self) -> bool {
+        self.is_replica() || self.wants_replicas.load(Ordering::Relaxed)
+    }
+
+    /// Takes over what settings say.
+    pub fn configure(&self, settings: &Settings) {
+        let wants = settings.min_replicas_to_write > 0;
+        self.wants_replicas.store(wants, Ordering::Relaxed);
+        self.stream
+            .lock()
+            .set_size(settings.repl_backlog_size as usize);
     }
 
     pub fn is_active(&self) -> bool {
@@ -105,6 +124,13 @@ impl Replication {
         self.stream.lock().set_size(size);
         self.active.store(true, Ordering::Relaxed);
         server.keyspace.add_listener(Listeners::LOG);
+    }
+
+    /// Names the history anew, so that no replica can go on from where it is.
+    pub fn change_id(&self) {
+        let mut stream = self.stream.lock();
+        let end = stream.end();
+        stream.restart(server::random_hex(), end);
     }
 
     /// Follows the primary at this address from now on.
@@ -172,7 +198,9 @@ pub fn maintain(server: &Server, seconds: u64) {
     for replica in replication.replicas.lock().iter() {
         let silent = now - replica.heard_ms();
         if replica.is_online() && silent > i64::from(settings.repl_timeout) * 1000 {
-            crate::log::warning(format!("Disconnecting timedout replica (streaming sync): {replica}"));
+            crate::log::warning(format!(
+                "Disconnecting timedout replica (streaming sync): {replica}"
+            ));
             replica.close();
         }
     }

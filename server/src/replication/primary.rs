@@ -122,7 +122,9 @@ pub fn serve(server: &Arc<Server>, stream: TcpStream, client: Arc<Client>, wante
         let outcome = feed(&server, stream, client, &wanted);
         server.clients.remove(id);
         if let Err(error) = outcome {
-            log::notice(format!("Connection with replica client id #{id} lost: {error}"));
+            log::notice(format!(
+                "Connection with replica client id #{id} lost: {error}"
+            ));
         }
     };
     // Without a thread the connection is dropped, and the replica tries again.
@@ -200,7 +202,9 @@ fn listen(server: &Arc<Server>, replica: &Arc<Replica>) -> io::Result<()> {
         replica.close();
         server.replication.more.notify_all();
     };
-    thread::Builder::new().name("replica-acks".into()).spawn(work)?;
+    thread::Builder::new()
+        .name("replica-acks".into())
+        .spawn(work)?;
     Ok(())
 }
 
@@ -267,7 +271,10 @@ fn send_all(
         }
         None => {
             if wanted.from.is_some() {
-                server.metrics.refused_partial_syncs.fetch_add(1, Ordering::Relaxed);
+                server
+                    .metrics
+                    .refused_partial_syncs
+                    .fetch_add(1, Ordering::Relaxed);
             }
             server.metrics.full_syncs.fetch_add(1, Ordering::Relaxed);
             send_copy(server, replica, &stream, wanted)?;
@@ -306,7 +313,9 @@ fn send_copy(
     wanted: &Wanted,
 ) -> io::Result<()> {
     let replication = &server.replication;
-    log::notice(format!("Replica {replica} asks for synchronization, full resync"));
+    log::notice(format!(
+        "Replica {replica} asks for synchronization, full resync"
+    ));
     let mut plain = stream;
     let ready = loop {
         if let Some(ready) = Ready::new(&server.keyspace) {
@@ -335,7 +344,9 @@ fn send_copy(
     } else {
         FileDialect::Common
     };
-    let database = |writer: &mut FileWriter<Box<dyn Write + '_>>, current: &mut Option<usize>, number: usize| {
+    let database = |writer: &mut FileWriter<Box<dyn Write + '_>>,
+                    current: &mut Option<usize>,
+                    number: usize| {
         if *current != Some(number) {
             *current = Some(number);
             return writer.select(number as u64);
@@ -371,11 +382,11 @@ fn send_copy(
         write_to(Box::new(BufWriter::with_capacity(CHUNK, stream)))?;
         plain.write_all(mark.as_bytes())?;
     } else {
-        let path = server
-            .config
-            .settings()
-            .dir
-            .join(format!("temp-sync-{}-{}.rdb", std::process::id(), replica.client.id));
+        let path = server.config.settings().dir.join(format!(
+            "temp-sync-{}-{}.rdb",
+            std::process::id(),
+            replica.client.id
+        ));
         let outcome = std::fs::File::create(&path).and_then(|file| {
             write_to(Box::new(BufWriter::with_capacity(CHUNK, &file)))?;
             let mut file = std::fs::File::open(&path)?;

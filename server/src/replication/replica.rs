@@ -25,7 +25,8 @@ use protocol::{
 use storage::{db::Db, keyspace::Keyspace};
 
 use crate::{
-    config, dispatch::{self, Next, args::Args, command::Reply},
+    config,
+    dispatch::{self, Next, args::Args, command::Reply},
     log,
     persistence::recovery,
     propagation::encode,
@@ -120,7 +121,8 @@ impl Link {
     }
 
     fn hear(&self) {
-        self.heard_ms.store(server::now().millis(), Ordering::Relaxed);
+        self.heard_ms
+            .store(server::now().millis(), Ordering::Relaxed);
     }
 }
 
@@ -148,7 +150,9 @@ pub(super) fn start(server: &Arc<Server>, link: Arc<Link>) {
         }
     };
     if let Err(error) = thread::Builder::new().name("primary".into()).spawn(work) {
-        log::warning(format!("The link to the primary cannot be started: {error}"));
+        log::warning(format!(
+            "The link to the primary cannot be started: {error}"
+        ));
     }
 }
 
@@ -177,7 +181,7 @@ fn follow(server: &Arc<Server>, link: &Link) -> io::Result<()> {
     log::notice("MASTER <-> REPLICA sync started");
     let mut wire = Wire {
         output: stream.try_clone()?,
-        input: BufReader::with_capacity(CHUNK, stream),
+        input: BufReader::with_capacity(CHUNK, Box::new(stream)),
     };
     let first = shake_hands(server, &mut wire)?;
     let offset = match first {
@@ -210,7 +214,7 @@ fn follow(server: &Arc<Server>, link: &Link) -> io::Result<()> {
 
 struct Wire {
     output: TcpStream,
-    input: BufReader<TcpStream>,
+    input: BufReader<Box<dyn Read>>,
 }
 
 impl Wire {
@@ -224,7 +228,9 @@ impl Wire {
     fn line(&mut self) -> io::Result<String> {
         loop {
             let mut line = Vec::new();
-            (&mut self.input).take(MAX_LINE).read_until(b'\n', &mut line)?;
+            (&mut self.input)
+                .take(MAX_LINE)
+                .read_until(b'\n', &mut line)?;
             if line.last() != Some(&b'\n') {
                 return Err(trouble("the primary's answer ends within a line"));
             }
@@ -233,6 +239,14 @@ impl Wire {
                 return Ok(text);
             }
         }
+    }
+
+    /// Bytes that were read too many come first from now on.
+    fn put_back(&mut self, ahead: Vec<u8>) {
+        let empty: Box<dyn Read> = Box::new(io::empty());
+        let rest = std::mem::replace(&mut self.input, BufReader::new(empty));
+        let input: Box<dyn Read> = Box::new(io::Cursor::new(ahead).chain(rest));
+        self.input = BufReader::with_capacity(CHUNK, input);
     }
 
     fn ask(&mut self, words: &[&[u8]]) -> io::Result<String> {
@@ -255,7 +269,9 @@ fn shake_hands(server: &Server, wire: &mut Wire) -> io::Result<Answer> {
         || pong.starts_with("-NOPERM")
         || pong.starts_with("-ERR operation not permitted");
     if !lives {
-        return Err(trouble(format!("Error reply to PING from primary: '{pong}'")));
+        return Err(trouble(format!(
+            "Error reply to PING from primary: '{pong}'"
+        )));
     }
     if !settings.primaryauth.is_empty() {
         let user = settings.primaryuser.as_bytes();
@@ -275,7 +291,11 @@ fn shake_hands(server: &Server, wire: &mut Wire) -> io::Result<Answer> {
     // Older primaries do not know all of these, which does not matter.
     wire.ask(&[b"REPLCONF", b"listening-port", port.to_string().as_bytes()])?;
     if !settings.replica_announce_ip.is_empty() {
-        wire.ask(&[b"REPLCONF", b"ip-address", settings.replica_announce_ip.as_bytes()])?;
+        wire.ask(&[
+            b"REPLCONF",
+            b"ip-address",
+            settings.replica_announce_ip.as_bytes(),
+        ])?;
     }
     wire.ask(&[b"REPLCONF", b"capa", b"eof", b"capa", b"psync2"])?;
     wire.ask(&[b"REPLCONF", b"version", config::VALKEY_VERSION.as_bytes()])?;
@@ -301,7 +321,9 @@ fn shake_hands(server: &Server, wire: &mut Wire) -> io::Result<Answer> {
                     id: id.to_owned(),
                     offset,
                 }),
-                _ => Err(trouble(format!("the primary's answer makes no sense: {answer}"))),
+                _ => Err(trouble(format!(
+                    "the primary's answer makes no sense: {answer}"
+                ))),
             }
         }
         _ => Err(trouble(format!("the primary refuses: {answer}"))),
@@ -314,13 +336,17 @@ fn load_copy(server: &Arc<Server>, link: &Link, wire: &mut Wire) -> io::Result<(
     let head = head
         .strip_prefix('$')
         .ok_or_else(|| trouble(format!("Bad protocol from PRIMARY: '{head}'")))?;
-    let keyspace = Keyspace::new(server.keyspace.shard_count(), server.keyspace.databases(), None);
+    let keyspace = Keyspace::new(
+        server.keyspace.shard_count(),
+        server.keyspace.databases(),
+        None,
+    );
     keyspace.set_deletes_expired(false);
     keyspace.settings.copy_from(&server.keyspace.settings);
     link.hear();
     if let Some(mark) = head.strip_prefix("EOF:") {
-        let length = recovery::load_into(server, &keyspace, &mut wire.input).map_err(trouble)?;
-        log::notice(format!("the copy had {length} bytes"));
+        let ahead = recovery::load_copy(server, &keyspace, &mut wire.input).map_err(trouble)?;
+        wire.put_back(ahead);
         let mut end = [0; MARK_LEN];
         wire.input.read_exact(&mut end)?;
         if end != *mark.as_bytes() {
@@ -331,7 +357,7 @@ fn load_copy(server: &Arc<Server>, link: &Link, wire: &mut Wire) -> io::Result<(
             .parse()
             .map_err(|_| trouble("the copy's length is no number"))?;
         let mut limited = (&mut wire.input).take(length);
-        recovery::load_into(server, &keyspace, &mut limited).map_err(trouble)?;
+        recovery::load_copy(server, &keyspace, &mut limited).map_err(trouble)?;
         io::copy(&mut limited, &mut io::sink())?;
     }
     server.keyspace.take_over(keyspace);
@@ -357,7 +383,8 @@ fn apply(server: &Arc<Server>, link: &Link, wire: Wire, offset: u64) -> io::Resu
     let mut last_heard = Instant::now();
     let mut bytes = input.buffer().to_vec();
     let mut stream = input.into_inner();
-    stream.set_read_timeout(Some(ACK_INTERVAL))?;
+    // Both ends are one socket.
+    output.set_read_timeout(Some(ACK_INTERVAL))?;
     loop {
         let wants_ack = applier.run(&mut bytes)?;
         *link.database.lock() = applier.session.database;
@@ -428,7 +455,9 @@ impl Applier<'_> {
             spans.clear();
             let step = parser
                 .parse(&bytes[at..], &limits, &mut spans)
-                .map_err(|error| trouble(format!("the primary's stream is malformed: {error:?}")))?;
+                .map_err(|error| {
+                    trouble(format!("the primary's stream is malformed: {error:?}"))
+                })?;
             let consumed = match step {
                 Step::Request { consumed } => {
                     let args = Args::new(&bytes[at..at + consumed], &spans);
@@ -474,9 +503,15 @@ impl Applier<'_> {
             );
             self.reply.later = None;
             let output = self.reply.writer.output_mut();
-            let failed = output.as_bytes().is_some_and(|bytes| bytes.starts_with(b"-"));
+            let failed = output
+                .as_bytes()
+                .is_some_and(|bytes| bytes.starts_with(b"-"));
             if failed {
-                let text = output.as_bytes().unwrap_or_default().escape_ascii().to_string();
+                let text = output
+                    .as_bytes()
+                    .unwrap_or_default()
+                    .escape_ascii()
+                    .to_string();
                 log::warning(format!(
                     "== CRITICAL == This replica is sending an error to its primary: '{text}' after processing the \
                      command '{}'",
@@ -499,6 +534,14 @@ impl super::Replication {
         self.activate(server);
         self.stream.lock().restart(id, offset);
         self.drop_replicas();
+        if server.aof.is_enabled() {
+            // The log is of other data.
+            server
+                .aof
+                .status
+                .rewrite_scheduled
+                .store(true, Ordering::Relaxed);
+        }
     }
 
     /// Keeps the primary's bytes for this server's own replicas.

@@ -12,6 +12,7 @@ use self::{registry::Client, subscriptions::Subscriptions};
 use crate::{
     acl::User,
     dispatch::{blocking::Waiter, transaction::Transaction},
+    replication::primary::{Announced, Wanted},
     server::{self, Server},
 };
 
@@ -26,6 +27,14 @@ pub struct Session {
     pub user: Arc<User>,
     pub transaction: Option<Box<Transaction>>,
     pub subscriptions: Option<Box<Subscriptions>>,
+    /// What a replica said of itself.
+    pub announced: Option<Box<Announced>>,
+    /// The stream that a replica asked for with this connection.
+    pub wanted: Option<Box<Wanted>>,
+    /// The command runs again at this time (milliseconds since the epoch).
+    pub retry_at: Option<i64>,
+    /// Until when a WAIT that runs again waits, and for what offset of the stream.
+    pub patience: Option<(i64, u64)>,
     /// The command that waits, and with it the connection.
     pub waiter: Option<Arc<Waiter>>,
 }
@@ -43,6 +52,10 @@ pub struct Flags {
     pub skip_next: bool,
     /// CLIENT NO-TOUCH.
     pub no_touch: bool,
+    /// Applies the primary's stream: may write to a replica.
+    pub from_primary: bool,
+    /// The connection is a replica's now, and another's to serve.
+    pub handed_over: bool,
     /// Commands are queued for EXEC.
     pub in_transaction: bool,
     /// EXEC runs: what is written is part of its reply.
@@ -73,6 +86,10 @@ impl Session {
             user,
             transaction: None,
             subscriptions: None,
+            announced: None,
+            wanted: None,
+            retry_at: None,
+            patience: None,
             waiter: None,
         }
     }
@@ -120,6 +137,8 @@ impl Drop for Session {
         self.unsubscribe_all();
         self.stop_tracking();
         self.stop_monitoring();
-        self.server.clients.remove(self.client.id);
+        if !self.flags.handed_over {
+            self.server.clients.remove(self.client.id);
+        }
     }
 }

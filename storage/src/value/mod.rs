@@ -20,7 +20,7 @@ pub mod stream;
 mod thin_buffer;
 mod tree;
 
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use triomphe::Arc;
 
@@ -273,6 +273,64 @@ pub struct Settings {
     pub proto_max_bulk_len: AtomicU64,
     /// RESTORE lets payloads of versions in that it does not know.
     pub rdb_version_check_relaxed: AtomicBool,
+}
+
+impl Settings {
+    /// Takes over the values of other settings.
+    pub fn copy_from(&self, other: &Settings) {
+        self.hash_max_listpack_entries.store(
+            other.hash_max_listpack_entries.load(Ordering::Relaxed),
+            Ordering::Relaxed,
+        );
+        self.hash_max_listpack_value.store(
+            other.hash_max_listpack_value.load(Ordering::Relaxed),
+            Ordering::Relaxed,
+        );
+        self.list_max_listpack_size.store(
+            other.list_max_listpack_size.load(Ordering::Relaxed),
+            Ordering::Relaxed,
+        );
+        self.set_max_intset_entries.store(
+            other.set_max_intset_entries.load(Ordering::Relaxed),
+            Ordering::Relaxed,
+        );
+        self.set_max_listpack_entries.store(
+            other.set_max_listpack_entries.load(Ordering::Relaxed),
+            Ordering::Relaxed,
+        );
+        self.set_max_listpack_value.store(
+            other.set_max_listpack_value.load(Ordering::Relaxed),
+            Ordering::Relaxed,
+        );
+        self.zset_max_listpack_entries.store(
+            other.zset_max_listpack_entries.load(Ordering::Relaxed),
+            Ordering::Relaxed,
+        );
+        self.zset_max_listpack_value.store(
+            other.zset_max_listpack_value.load(Ordering::Relaxed),
+            Ordering::Relaxed,
+        );
+        self.stream_node_max_bytes.store(
+            other.stream_node_max_bytes.load(Ordering::Relaxed),
+            Ordering::Relaxed,
+        );
+        self.stream_node_max_entries.store(
+            other.stream_node_max_entries.load(Ordering::Relaxed),
+            Ordering::Relaxed,
+        );
+        self.hll_sparse_max_bytes.store(
+            other.hll_sparse_max_bytes.load(Ordering::Relaxed),
+            Ordering::Relaxed,
+        );
+        self.proto_max_bulk_len.store(
+            other.proto_max_bulk_len.load(Ordering::Relaxed),
+            Ordering::Relaxed,
+        );
+        self.rdb_version_check_relaxed.store(
+            other.rdb_version_check_relaxed.load(Ordering::Relaxed),
+            Ordering::Relaxed,
+        );
+    }
 }
 
 impl Default for Settings {

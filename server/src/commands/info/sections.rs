@@ -10,6 +10,7 @@ use crate::{
     config::VALKEY_VERSION,
     dispatch::table,
     metrics::process,
+    replication::replica::LinkState,
     server::{Server, now, random_word},
 };
 
@@ -425,7 +426,9 @@ pub(super) fn stats(facts: &mut Facts<'_, '_>, lines: &mut Lines) {
     lines.add("instantaneous_input_repl_kbps", "0.00");
     lines.add("instantaneous_output_repl_kbps", "0.00");
     lines.add("rejected_connections", read(&metrics.rejected_connections));
-    lines.zeros(&["sync_full", "sync_partial_ok", "sync_partial_err"]);
+    lines.add("sync_full", read(&metrics.full_syncs));
+    lines.add("sync_partial_ok", read(&metrics.partial_syncs));
+    lines.add("sync_partial_err", read(&metrics.refused_partial_syncs));
     lines.add("expired_keys", read(&statistics.expired));
     lines.add("expired_fields", read(&statistics.expired_fields));
     lines.add("expired_stale_perc", "0.00");
@@ -513,19 +516,79 @@ pub(super) fn stats(facts: &mut Facts<'_, '_>, lines: &mut Lines) {
 
 pub(super) fn replication(facts: &mut Facts<'_, '_>, lines: &mut Lines) {
     let server = &facts.session.server;
-    lines.add("role", "master");
-    lines.zeros(&["connected_slaves", "replicas_waiting_psync"]);
+    let replication = &server.replication;
+    let now = now().millis();
+    match replication.link() {
+        None => lines.add("role", "master"),
+        Some(link) => {
+            let settings = server.config.settings();
+            let is_up = link.is_up();
+            let offset = replication.offset();
+            lines.add("role", "slave");
+            lines.add("master_host", &link.host);
+            lines.add("master_port", link.port);
+            lines.add("master_link_status", if is_up { "up" } else { "down" });
+            let silent = match link.heard_ms() {
+                0 => -1,
+                heard => (now - heard).max(0) / 1000,
+            };
+            lines.add("master_last_io_seconds_ago", silent);
+            let syncing = link.state() == LinkState::Sync;
+            lines.add("master_sync_in_progress", u8::from(syncing));
+            lines.add("slave_read_repl_offset", offset);
+            lines.add("slave_repl_offset", offset);
+            lines.add("replicas_repl_buffer_size", 0);
+            lines.add("replicas_repl_buffer_peak", 0);
+            if !is_up {
+                let down = (now - link.down_since_ms()).max(0) / 1000;
+                lines.add("master_link_down_since_seconds", down);
+            }
+            lines.add("slave_priority", settings.replica_priority);
+            lines.add("slave_read_only", u8::from(settings.replica_read_only));
+            lines.add("replica_announced", u8::from(settings.replica_announced));
+        }
+    }
+    let replicas = replication.replicas.lock();
+    lines.add("connected_slaves", replicas.len());
+    for (index, replica) in replicas.iter().enumerate() {
+        let (address, port) = replica.place();
+        let state = if replica.is_online() {
+            "online"
+        } else {
+            "wait_bgsave"
+        };
+        lines.add(
+            format_args!("slave{index}"),
+            format_args!(
+                "ip={address},port={port},state={state},offset={},lag={},type=replica",
+                replica.acknowledged(),
+                (now - replica.heard_ms()).max(0) / 1000
+            ),
+        );
+    }
+    drop(replicas);
+    lines.add("replicas_waiting_psync", 0);
     lines.add("master_failover_state", "no-failover");
-    lines.add("master_replid", server.replication_id.lock());
-    lines.add("master_replid2", "0".repeat(40));
-    lines.add("master_repl_offset", 0);
-    lines.add("second_repl_offset", -1);
-    lines.add("repl_backlog_active", 0);
+    let stream = replication.stream.lock();
+    lines.add("master_replid", &stream.id);
+    let (previous, second) = match &stream.previous {
+        Some((id, offset)) => (id.clone(), *offset as i64 + 1),
+        None => ("0".repeat(40), -1),
+    };
+    lines.add("master_replid2", previous);
+    lines.add("master_repl_offset", stream.end());
+    lines.add("second_repl_offset", second);
+    lines.add("repl_backlog_active", u8::from(replication.is_active()));
     lines.add(
         "repl_backlog_size",
         server.config.settings().repl_backlog_size,
     );
-    lines.zeros(&["repl_backlog_first_byte_offset", "repl_backlog_histlen"]);
+    let (first, length) = match replication.is_active() {
+        true => (stream.start() + 1, stream.end() - stream.start()),
+        false => (0, 0),
+    };
+    lines.add("repl_backlog_first_byte_offset", first);
+    lines.add("repl_backlog_histlen", length);
 }
 
 pub(super) fn cpu(_facts: &mut Facts<'_, '_>, lines: &mut Lines) {

@@ -15,20 +15,18 @@ use std::{
     cell::Cell,
     fs::File,
     path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering},
-    },
+    sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering},
     task::Waker,
     thread::JoinHandle,
 };
 
 use parking_lot::{Condvar, Mutex};
-use storage::changes::{CommandLog, Effect};
+use storage::changes::Effect;
 
 use self::manifest::Manifest;
 use crate::{
     config::{AppendFsync, Settings},
+    propagation::encode_together,
     server,
 };
 
@@ -189,6 +187,11 @@ impl Aof {
         false
     }
 
+    /// Whether everything so far is on disk.
+    pub fn is_all_synced(&self) -> bool {
+        self.synced.load(Ordering::Acquire) >= self.buffer.lock().end
+    }
+
     /// Everything up to `end` is on disk.
     fn note_synced(&self, end: u64) {
         self.synced.store(end, Ordering::Release);
@@ -218,13 +221,10 @@ impl Aof {
     }
 }
 
-/// The keyspace's way to the log.
-pub struct Stream(pub Arc<Aof>);
-
-impl CommandLog for Stream {
-    fn append(&self, effects: &[(usize, Effect)]) {
-        let aof = &*self.0;
-        let mut buffer = aof.buffer.lock();
+impl Aof {
+    /// Adds what a command or transaction did.
+    pub fn append(&self, effects: &[(usize, Effect)]) {
+        let mut buffer = self.buffer.lock();
         let Buffer {
             segments,
             database,
@@ -239,52 +239,21 @@ impl CommandLog for Stream {
         }
         let bytes = &mut segments.last_mut().expect("pushed above").bytes;
         let before = bytes.len();
-        if aof.timestamps.load(Ordering::Relaxed) {
+        if self.timestamps.load(Ordering::Relaxed) {
             let seconds = server::now().seconds();
             if seconds > *stamped {
                 *stamped = seconds;
                 bytes.extend_from_slice(format!("#TS:{seconds}\r\n").as_bytes());
             }
         }
-        let together = effects.len() > 1;
-        for (index, (wanted, effect)) in effects.iter().enumerate() {
-            if *database != Some(*wanted) {
-                *database = Some(*wanted);
-                encode(
-                    bytes,
-                    [b"SELECT".as_slice(), wanted.to_string().as_bytes()].into_iter(),
-                );
-            }
-            if together && index == 0 {
-                encode(bytes, [b"MULTI".as_slice()].into_iter());
-            }
-            encode(bytes, effect.iter().map(|word| &**word));
-        }
-        if together {
-            encode(bytes, [b"EXEC".as_slice()].into_iter());
-        }
+        encode_together(bytes, database, effects);
         let added = bytes.len() - before;
         buffer.end += added as u64;
         APPENDED.set(buffer.end);
-        let buffered = aof.buffered_bytes.fetch_add(added, Ordering::Relaxed) + added;
+        let buffered = self.buffered_bytes.fetch_add(added, Ordering::Relaxed) + added;
         drop(buffer);
-        if buffered >= WAKE_BYTES || aof.always.load(Ordering::Relaxed) {
-            aof.more.notify_one();
+        if buffered >= WAKE_BYTES || self.always.load(Ordering::Relaxed) {
+            self.more.notify_one();
         }
-    }
-}
-
-/// Appends a command as RESP.
-fn encode<'a>(bytes: &mut Vec<u8>, words: impl ExactSizeIterator<Item = &'a [u8]>) {
-    let mut digits = itoa::Buffer::new();
-    bytes.push(b'*');
-    bytes.extend_from_slice(digits.format(words.len()).as_bytes());
-    bytes.extend_from_slice(b"\r\n");
-    for word in words {
-        bytes.push(b'$');
-        bytes.extend_from_slice(digits.format(word.len()).as_bytes());
-        bytes.extend_from_slice(b"\r\n");
-        bytes.extend_from_slice(word);
-        bytes.extend_from_slice(b"\r\n");
     }
 }
