@@ -4,7 +4,7 @@
 //! dispatcher or maintenance only, so that no two threads can wait for each other.
 
 use std::sync::{
-    OnceLock,
+    Arc, OnceLock,
     atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering},
     mpsc::Sender,
 };
@@ -71,6 +71,7 @@ pub struct Keyspace {
     freer: Option<Mutex<Sender<Garbage>>>,
     log: OnceLock<Box<dyn CommandLog>>,
     pub(crate) snapshot_running: AtomicBool,
+    pub(crate) snapshot_bytes: Arc<AtomicUsize>,
 }
 
 /// Something big that is dropped elsewhere.
@@ -120,6 +121,7 @@ impl Keyspace {
             freer: freer.map(Mutex::new),
             log: OnceLock::new(),
             snapshot_running: AtomicBool::new(false),
+            snapshot_bytes: Arc::default(),
         }
     }
 
@@ -199,6 +201,12 @@ impl Keyspace {
     pub fn remove_listener(&self, listener: Listeners) {
         self.listeners
             .fetch_and(!listener.bits(), Ordering::Relaxed);
+    }
+
+    /// Bytes that wait to be written by the running snapshot, of entries that have changed since its cut.
+    #[inline]
+    pub fn snapshot_bytes(&self) -> usize {
+        self.snapshot_bytes.load(Ordering::Relaxed)
     }
 
     /// No CAS value up to this one is given out any more: an item that was loaded has it.

@@ -249,7 +249,11 @@ fn reload(session: &Session, db: &mut Db<'_>, args: &Args<'_>) -> Result {
         if flush {
             db.flush(None);
         }
-        recovery::load_file(server, db, existing).map_err(|reason| {
+        let loaded = recovery::load_file(server, db, existing).and_then(|found| match found {
+            true => Ok(()),
+            false => Err("There is no RDB file to load".into()),
+        });
+        loaded.map_err(|reason| {
             log::warning(reason);
             Error::general("Error trying to load the RDB dump, check server logs.")
         })

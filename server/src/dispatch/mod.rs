@@ -31,6 +31,7 @@ use self::{
 use crate::{
     commands::acl,
     metrics::{WorkerMetrics, command_log::Outcome},
+    persistence::snapshot,
     server::{self, Server},
     session::Session,
     tracking,
@@ -230,8 +231,10 @@ fn admit(
     if session.flags.in_transaction {
         return commands_in_transaction(session, registered, args, reply);
     }
-    if command.is_write() && session.server.aof.is_behind() {
-        // The disk is slow: who writes waits for it, so that the buffer stays bounded.
+    if command.is_write()
+        && (session.server.aof.is_behind() || snapshot::is_behind(&session.server.keyspace))
+    {
+        // The disk is slow: who writes waits for it, so that what waits for it stays bounded.
         return Ok(Gate::Wait(server::now().millis() + DISK_WAIT_MS));
     }
     Ok(Gate::Open)

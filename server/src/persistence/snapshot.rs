@@ -35,6 +35,8 @@ use crate::{
 
 /// Bytes after which a file is forced to disk while it is written, so that the last fsync is short.
 const SYNC_STEP: u64 = 4 << 20;
+/// Bytes of changed entries that may wait to be written.
+const BACKLOG_LIMIT: usize = 256 << 20;
 /// How often somebody looks whether another snapshot has ended.
 const PATIENCE: Duration = Duration::from_millis(5);
 /// Seconds until the save points try again after a failure.
@@ -125,6 +127,12 @@ impl Snapshots {
     fn end(&self) {
         self.saving.store(false, Ordering::Release);
     }
+}
+
+/// Whether so much has changed since the cut that commands that write should wait for the disk.
+#[inline]
+pub fn is_behind(keyspace: &Keyspace) -> bool {
+    keyspace.snapshot_bytes() > BACKLOG_LIMIT
 }
 
 /// What a file is for, which it says in a note.

@@ -10,14 +10,15 @@
 //!
 //! What "marked" means alternates from cut to cut, which is why the bit in the entry never needs clearing. Each entry is
 //! handed over exactly once, by whoever comes first. Nothing is copied twice, nothing is forked; memory beyond the data
-//! is what writers change faster than the walk goes on, and of big values only the nodes that change. With no snapshot
-//! running a change costs one predictable branch.
+//! is what writers change faster than the walk goes on, and of big values only the nodes that change; writers wait when
+//! that becomes much ([`Keyspace::snapshot_bytes`]). With no snapshot running a change costs one predictable branch.
 
 #[cfg(test)]
 mod tests;
 
 use std::sync::{
-    atomic::Ordering,
+    Arc,
+    atomic::{AtomicUsize, Ordering},
     mpsc::{Receiver, Sender, channel},
 };
 
@@ -26,13 +27,29 @@ use crate::{
     keyspace::Keyspace,
     shard::Shard,
     table::{Place, Table},
+    value::Text,
 };
 
 /// Entries looked at under one lock.
 const BUDGET: usize = 64;
 
+/// What a big collection counts for among what waits to be written, at most: its clone shares all that does not change.
+const CLONE_BYTES: usize = 64 * 1024;
+
 /// Where a shard's writers send what the walk has not come to.
-pub(crate) type Sink = Sender<Piece>;
+pub(crate) struct Sink {
+    pieces: Sender<Piece>,
+    queued_bytes: Arc<AtomicUsize>,
+}
+
+impl Sink {
+    fn send(&self, piece: Piece) {
+        self.queued_bytes
+            .fetch_add(piece.bytes(), Ordering::Relaxed);
+        // The walk listens until every shard has dropped its sink.
+        let _ = self.pieces.send(piece);
+    }
+}
 
 /// Something that writers hand over.
 pub(crate) enum Piece {
@@ -40,6 +57,22 @@ pub(crate) enum Piece {
     Entry(usize, Entry),
     /// A table that was flushed.
     Table(Table),
+}
+
+impl Piece {
+    /// About how many bytes exist only since the snapshot needs them.
+    fn bytes(&self) -> usize {
+        match self {
+            Piece::Entry(_, entry) => {
+                let look = entry.look();
+                let is_text = Text::of(look.value()).is_some();
+                let limit = if is_text { usize::MAX } else { CLONE_BYTES };
+                look.memory_bytes().min(limit)
+            }
+            // No more than there was at the cut, however often somebody flushes.
+            Piece::Table(_) => 0,
+        }
+    }
 }
 
 /// The right to make the next snapshot; there is one at a time.
@@ -97,7 +130,7 @@ impl<'k> Ready<'k> {
     ///
     /// O(shards x databases). The caller holds no shard's lock.
     pub fn cut(self, at_cut: impl FnOnce()) -> Snapshot<'k> {
-        let (sink, pieces) = channel();
+        let (sender, pieces) = channel();
         let mut sizes = vec![Size::default(); self.keyspace.databases()];
         let mut shards = self.keyspace.lock_all();
         for shard in &mut shards {
@@ -106,7 +139,10 @@ impl<'k> Ready<'k> {
                 sizes[database].deadlines += table.deadlines();
                 table.begin_walk(database);
             }
-            shard.snapshot = Some(sink.clone());
+            shard.snapshot = Some(Sink {
+                pieces: sender.clone(),
+                queued_bytes: self.keyspace.snapshot_bytes.clone(),
+            });
         }
         at_cut();
         drop(shards);
@@ -162,7 +198,7 @@ impl Snapshot<'_> {
             }
             // Soon, so that what writers send does not pile up.
             while let Ok(piece) = self.pieces.try_recv() {
-                visit_piece(piece, visit)?;
+                self.visit_piece(piece, visit)?;
             }
             if finished {
                 self.shard += 1;
@@ -170,26 +206,29 @@ impl Snapshot<'_> {
         }
         // Every shard has dropped its sink by now, so that this ends.
         while let Ok(piece) = self.pieces.recv() {
-            visit_piece(piece, visit)?;
+            self.visit_piece(piece, visit)?;
         }
         Ok(())
     }
-}
 
-fn visit_piece<E>(
-    piece: Piece,
-    visit: &mut impl FnMut(usize, EntryRef<'_>) -> Result<(), E>,
-) -> Result<(), E> {
-    match piece {
-        Piece::Entry(database, entry) => visit(database, entry.look()),
-        Piece::Table(mut table) => {
-            let mut found = Vec::new();
-            while table.walk_some(BUDGET, &mut found) {
-                for (database, entry) in found.drain(..) {
-                    visit(database, entry.look())?;
+    fn visit_piece<E>(
+        &self,
+        piece: Piece,
+        visit: &mut impl FnMut(usize, EntryRef<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let queued = &self.ready.keyspace.snapshot_bytes;
+        queued.fetch_sub(piece.bytes(), Ordering::Relaxed);
+        match piece {
+            Piece::Entry(database, entry) => visit(database, entry.look()),
+            Piece::Table(mut table) => {
+                let mut found = Vec::new();
+                while table.walk_some(BUDGET, &mut found) {
+                    for (database, entry) in found.drain(..) {
+                        visit(database, entry.look())?;
+                    }
                 }
+                Ok(())
             }
-            Ok(())
         }
     }
 }
@@ -219,8 +258,7 @@ impl Shard {
         if let Some(sink) = &self.snapshot
             && let Some((database, entry)) = self.tables[database].mark(place)
         {
-            // The walk listens until every shard has dropped its sink.
-            let _ = sink.send(Piece::Entry(database, entry));
+            sink.send(Piece::Entry(database, entry));
         }
     }
 
@@ -231,7 +269,7 @@ impl Shard {
         let old = std::mem::replace(table, fresh);
         match &self.snapshot {
             Some(sink) if old.walk.unfinished => {
-                let _ = sink.send(Piece::Table(old));
+                sink.send(Piece::Table(old));
                 None
             }
             _ => Some(old),
