@@ -14,6 +14,7 @@ mod keys;
 mod lists;
 mod memcached;
 mod pubsub;
+mod replication;
 mod sets;
 mod snapshot;
 mod sorted_sets;

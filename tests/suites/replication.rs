@@ -1,0 +1,201 @@
+//! Replication between Ferrite, Valkey and Redis: copies, the stream, broken links, promotion.
+
+use std::{thread, time::Duration, time::Instant};
+
+use tests::{
+    random::Random,
+    server::{Options, Server, missing},
+};
+
+fn options() -> Options {
+    Options::new().set("enable-debug-command", "yes")
+}
+
+/// Waits for something that will be so soon.
+fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(15);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "{what}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn ask(server: &Server, line: &str) -> String {
+    server.connect().line(line)
+}
+
+fn follow(replica: &Server, primary: &Server) {
+    let port = primary.resp_address().port();
+    assert_eq!(
+        ask(replica, &format!("REPLICAOF 127.0.0.1 {port}")),
+        "+OK\r\n"
+    );
+}
+
+fn is_up(replica: &Server) -> bool {
+    ask(replica, "INFO replication").contains("master_link_status:up")
+}
+
+/// The same keys and values on both, and the link up.
+fn in_step(primary: &Server, replica: &Server) {
+    eventually("the replica is in step", || {
+        is_up(replica) && ask(primary, "DEBUG DIGEST") == ask(replica, "DEBUG DIGEST")
+    });
+}
+
+/// Random commands over a hundred keys, in two databases, some of them in transactions.
+fn load(server: &Server, random: &mut Random, commands: usize) {
+    let mut connection = server.connect();
+    for _ in 0..commands {
+        let key = random.between(0, 99);
+        let line = match random.between(0, 11) {
+            0 => format!("SET s{key} {key}"),
+            1 => format!("INCR n{key}"),
+            2 => format!("RPUSH l{key} a b c"),
+            3 => format!("LPOP l{key}"),
+            4 => format!("SADD set{key} 1 2 3 x y"),
+            5 => format!("SPOP set{key}"),
+            6 => format!("HSET h{key} f{key} 1 g 2"),
+            7 => format!("SET e{key} 1 EX 1000"),
+            8 => format!("ZADD z{key} {key} m 2 n"),
+            9 => format!("DEL s{key} l{key}"),
+            10 => {
+                connection.line("MULTI");
+                connection.line(&format!("SET a{key} 1"));
+                connection.line(&format!("INCRBYFLOAT f{key} 1.5"));
+                "EXEC".to_owned()
+            }
+            _ => format!("SELECT {}", key % 2),
+        };
+        connection.line(&line);
+    }
+}
+
+/// A copy while writes go on, the stream, a link that breaks and goes on where it was, and promotion.
+fn check(primary: &Server, replica: &Server) {
+    let mut random = Random::new(Random::seed_of_this_run());
+    load(primary, &mut random, 500);
+    ask(replica, "SET old data");
+    follow(replica, primary);
+    load(primary, &mut random, 500);
+    in_step(primary, replica);
+    assert!(ask(replica, "SET a 1").starts_with("-READONLY"));
+    ask(primary, "CLIENT KILL TYPE replica");
+    load(primary, &mut random, 300);
+    in_step(primary, replica);
+    let stats = ask(primary, "INFO stats");
+    assert!(stats.contains("sync_full:1\r\n") && stats.contains("sync_partial_ok:1\r\n"));
+    ask(primary, "SET last 1");
+    assert_eq!(ask(primary, "WAIT 1 5000"), ":1\r\n");
+    assert!(ask(replica, "ROLE").contains("connected"));
+    assert_eq!(ask(replica, "REPLICAOF NO ONE"), "+OK\r\n");
+    assert_eq!(ask(replica, "SET own 1"), "+OK\r\n");
+    assert_eq!(ask(replica, "GET last"), "$1\r\n1\r\n");
+}
+
+#[test]
+fn ferrite_follows_ferrite() {
+    check(&Server::ferrite(&options()), &Server::ferrite(&options()));
+}
+
+#[test]
+fn valkey_follows_ferrite() {
+    let Some(valkey) = Server::valkey(&options()) else {
+        missing("valkey-server");
+        return;
+    };
+    check(&Server::ferrite(&options()), &valkey);
+}
+
+#[test]
+fn ferrite_follows_valkey() {
+    let Some(valkey) = Server::valkey(&options()) else {
+        missing("valkey-server");
+        return;
+    };
+    check(&valkey, &Server::ferrite(&options()));
+}
+
+#[test]
+fn a_chain_of_three_and_promotion_without_a_new_copy() {
+    let servers: Vec<Server> = (0..3).map(|_| Server::ferrite(&options())).collect();
+    let [first, middle, last] = &servers[..] else {
+        unreachable!("three were started")
+    };
+    let mut random = Random::new(Random::seed_of_this_run());
+    load(first, &mut random, 200);
+    follow(middle, first);
+    eventually("the first link is up", || is_up(middle));
+    follow(last, middle);
+    load(first, &mut random, 300);
+    in_step(first, last);
+    // The middle one becomes the primary: the last goes on under the new name, without another copy.
+    ask(middle, "REPLICAOF NO ONE");
+    load(middle, &mut random, 200);
+    in_step(middle, last);
+    assert!(ask(middle, "INFO stats").contains("sync_full:1\r\n"));
+    // And the old primary follows the new one from where it was.
+    follow(first, middle);
+    in_step(middle, first);
+    assert!(ask(middle, "INFO stats").contains("sync_full:1\r\n"));
+}
+
+/// A primary that sends nonsense leaves the old data alone and is asked again.
+#[test]
+fn a_primary_that_sends_garbage_changes_nothing() {
+    use std::{io::Read, io::Write, net::TcpListener};
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = listener.local_addr().expect("an address").port();
+    let id = "0123456789012345678901234567890123456789";
+    let copies: Vec<Vec<u8>> = vec![
+        format!("+FULLRESYNC {id} 0\r\n$-5\r\n").into_bytes(),
+        format!("+FULLRESYNC {id} x\r\n").into_bytes(),
+        format!("+FULLRESYNC {id} 0\r\n$20\r\nREDIS0011garbagegarb").into_bytes(),
+        format!("+FULLRESYNC {id} 0\r\n$EOF:{id}\r\nnothing of the kind").into_bytes(),
+        b"+CONTINUE\r\n*1\r\n$-7\r\n".to_vec(),
+        vec![b'\n'; 100_000],
+        vec![b'x'; 100_000],
+    ];
+    let wanted = copies.len();
+    let primary = thread::spawn(move || {
+        for copy in copies {
+            let (mut stream, _) = listener.accept().expect("a replica");
+            let mut buffer = [0; 4096];
+            loop {
+                let read = stream.read(&mut buffer).unwrap_or(0);
+                let text = String::from_utf8_lossy(&buffer[..read]).into_owned();
+                if read == 0 || text.contains("PSYNC") {
+                    break;
+                }
+                let reply: &[u8] = if text.contains("PING") {
+                    b"+PONG\r\n"
+                } else {
+                    b"+OK\r\n"
+                };
+                let _ = stream.write_all(reply);
+            }
+            let _ = stream.write_all(&copy);
+        }
+    });
+    let mut replica = Server::ferrite(&options());
+    ask(&replica, "SET old data");
+    assert_eq!(
+        ask(&replica, &format!("REPLICAOF 127.0.0.1 {port}")),
+        "+OK\r\n"
+    );
+    eventually("every copy was tried", || primary.is_finished());
+    assert_eq!(ask(&replica, "GET old"), "$4\r\ndata\r\n");
+    assert!(replica.is_running() && wanted > 0);
+}
+
+/// Replicas in reach are asked for before writes are accepted.
+#[test]
+fn writes_want_replicas_if_the_settings_say_so() {
+    let primary = Server::ferrite(&options().set("min-replicas-to-write", "1"));
+    assert!(ask(&primary, "SET a 1").starts_with("-NOREPLICAS"));
+    let replica = Server::ferrite(&options());
+    follow(&replica, &primary);
+    eventually("a replica is in reach", || {
+        ask(&primary, "SET a 1") == "+OK\r\n"
+    });
+}
