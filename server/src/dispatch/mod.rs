@@ -232,7 +232,7 @@ fn admit(
         return commands_in_transaction(session, registered, args, reply);
     }
     if command.is_write()
-        && (session.server.aof.is_behind() || snapshot::is_behind(&session.server.keyspace))
+        && (session.server.aof.is_behind() || snapshot::is_behind(&session.server))
     {
         // The disk is slow: who writes waits for it, so that what waits for it stays bounded.
         return Ok(Gate::Wait(server::now().millis() + DISK_WAIT_MS));

@@ -7,6 +7,7 @@ use std::{
     cell::Cell,
     fs::{self, File},
     io::{self, Seek, Write},
+    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -48,6 +49,8 @@ pub struct Snapshots {
     saving: AtomicBool,
     /// In the background.
     pub in_background: AtomicBool,
+    /// The snapshot that runs goes to a file.
+    on_disk: AtomicBool,
     scheduled: AtomicBool,
     cancelled: AtomicBool,
     pub started_ms: AtomicI64,
@@ -69,6 +72,7 @@ impl Default for Snapshots {
         Snapshots {
             saving: AtomicBool::new(false),
             in_background: AtomicBool::new(false),
+            on_disk: AtomicBool::new(false),
             scheduled: AtomicBool::new(false),
             cancelled: AtomicBool::new(false),
             started_ms: AtomicI64::new(0),
@@ -129,10 +133,12 @@ impl Snapshots {
     }
 }
 
-/// Whether so much has changed since the cut that commands that write should wait for the disk.
+/// Whether so much has changed since a file's cut that commands that write should wait for the disk. Not for a replica
+/// that is sent a copy: nobody waits for those.
 #[inline]
-pub fn is_behind(keyspace: &Keyspace) -> bool {
-    keyspace.snapshot_bytes() > BACKLOG_LIMIT
+pub fn is_behind(server: &Server) -> bool {
+    server.keyspace.snapshot_bytes() > BACKLOG_LIMIT
+        && server.snapshots.on_disk.load(Ordering::Relaxed)
 }
 
 /// What a file is for, which it says in a note.
@@ -166,10 +172,14 @@ pub fn write(
     };
     let snapshot = ready.cut(at_cut);
     let mut file = DataFile::begin(server, output, purpose, snapshot.sizes())?;
-    snapshot.walk(|database, entry| {
+    let on_disk = &server.snapshots.on_disk;
+    on_disk.store(true, Ordering::Relaxed);
+    let walked = snapshot.walk(|database, entry| {
         file.entry(&server.keyspace, database, entry)?;
         progress()
-    })?;
+    });
+    on_disk.store(false, Ordering::Relaxed);
+    walked?;
     file.finish()
 }
 
@@ -348,7 +358,11 @@ fn paths(settings: &Settings) -> (PathBuf, PathBuf) {
 fn save_by(server: &Server, work: impl FnOnce(&Path) -> io::Result<u64>) -> io::Result<()> {
     let started = Instant::now();
     let (path, beside) = paths(&server.config.settings());
-    let result = work(&beside).and_then(|changes| publish(&beside, &path).map(|()| changes));
+    // A value that cannot be written must not end saving for good.
+    let outcome = catch_unwind(AssertUnwindSafe(|| work(&beside)));
+    let result = outcome
+        .unwrap_or_else(|_| Err(io::Error::other("internal error")))
+        .and_then(|changes| publish(&beside, &path).map(|()| changes));
     let snapshots = &server.snapshots;
     match result {
         Ok(changes) => {
