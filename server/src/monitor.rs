@@ -1,6 +1,7 @@
 //! MONITOR: clients that are shown every command that runs.
 
 use std::{
+    fmt::Display,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -51,10 +52,33 @@ impl Monitors {
     /// Shows a command, after it ran; administration is not shown.
     #[cold]
     pub fn show(&self, command: &Command, args: &Args<'_>, database: usize, client: &Client) {
-        if command.has(Flag::Admin) || command.has(Flag::SkipMonitor) {
-            return;
+        if !command.has(Flag::Admin) && !command.has(Flag::SkipMonitor) {
+            self.send(command, args, database, &client.address);
         }
-        let line = line(command, args, database, client);
+    }
+
+    /// Shows a script, before it runs, so that its commands come behind it.
+    #[cold]
+    pub fn show_script(
+        &self,
+        command: &Command,
+        args: &Args<'_>,
+        database: usize,
+        client: &Client,
+    ) {
+        self.send(command, args, database, &client.address);
+    }
+
+    /// Shows a command that a script ran.
+    #[cold]
+    pub fn show_scripted(&self, command: &Command, args: &Args<'_>, database: usize) {
+        if !command.has(Flag::Admin) && !command.has(Flag::SkipMonitor) {
+            self.send(command, args, database, &"lua");
+        }
+    }
+
+    fn send(&self, command: &Command, args: &Args<'_>, database: usize, source: &dyn Display) {
+        let line = line(command, args, database, source);
         let message = Message::new(|writer: &mut ReplyWriter| {
             writer.raw(b"+");
             writer.raw(&line);
@@ -66,15 +90,14 @@ impl Monitors {
 }
 
 /// `time [database client] "word" ...`; quoting leaves no line ends in it.
-fn line(command: &Command, args: &Args<'_>, database: usize, client: &Client) -> Vec<u8> {
+fn line(command: &Command, args: &Args<'_>, database: usize, source: &dyn Display) -> Vec<u8> {
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     let mut line = format!(
-        "{}.{:06} [{database} {}]",
+        "{}.{:06} [{database} {source}]",
         since.as_secs(),
         since.subsec_micros(),
-        client.address
     )
     .into_bytes();
     // Secrets that come: so many words from here on.

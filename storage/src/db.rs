@@ -203,8 +203,9 @@ impl<'a> Db<'a> {
         self.changes.listeners = self.keyspace.listeners();
         self.changes.reset();
         self.changes.client = self.client;
-        // What a writer missed is nobody's business.
+        // What a writer met or missed is nobody's business, and its shards are not locked any more.
         self.missed.get_mut().clear();
+        self.met_expired.get_mut().clear();
     }
 
     pub fn is_locked(&self) -> bool {
@@ -251,6 +252,9 @@ impl<'a> Db<'a> {
         for (database, key) in std::mem::take(self.met_expired.get_mut()) {
             self.index = database;
             let key = Key::new(&key);
+            if !self.holds(key.hash) {
+                continue;
+            }
             if let Some(place) = self.table(key.hash).find(key.hash, key.bytes)
                 && self.table(key.hash).entry(place).is_expired(self.now)
             {

@@ -248,8 +248,7 @@ fn serve_key(server: &Server, db: &mut Db<'_>, changed: &ChangedKey, all: &mut C
     let waiting = waiting.to_vec();
     let wanted_missing = waiting.iter().any(|waiting| waiting.wants_missing);
     for Waiting { client, .. } in waiting {
-        let there = db.peek(key).map(|entry| entry.value_type());
-        db.delete_met_expired();
+        let there = db.entry_mut(key).map(|entry| entry.look().value_type());
         if there.is_none() && !wanted_missing {
             break;
         }

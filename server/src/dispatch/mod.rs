@@ -24,7 +24,7 @@ use storage::db::{Db, Touch};
 
 use self::{
     args::Args,
-    command::{Command, Flag, Place, Progress, Reply, Result, Run},
+    command::{Command, Flag, Group, Place, Progress, Reply, Result, Run},
     error::Error,
     table::Registered,
 };
@@ -430,6 +430,13 @@ pub(crate) fn call_any(
             result
         }
         Run::Server(handler) => {
+            if session.server.monitors.is_on()
+                && command.group == Group::Scripting
+                && command.has(Flag::SkipMonitor)
+            {
+                let (monitors, database) = (&session.server.monitors, session.database);
+                monitors.show_script(command, args, database, &session.client);
+            }
             let result = guarded(session, |session| handler(session, db, args, reply));
             db.collect_effects(|| result.is_ok().then(|| args.to_vec()));
             db.select(session.database);

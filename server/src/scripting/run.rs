@@ -25,6 +25,7 @@ use crate::{
         table::Registered,
     },
     session::Session,
+    tracking,
 };
 
 const NO_ARGUMENTS: Error =
@@ -225,7 +226,22 @@ impl Commands<'_, '_, '_> {
             args,
             &mut self.reply,
         );
-        self.changes.absorb(std::mem::take(&mut self.db.changes));
+        let server = &self.session.server;
+        if server.monitors.is_on() {
+            let database = self.session.database;
+            server
+                .monitors
+                .show_scripted(registered.command, args, database);
+        }
+        let mut changes = std::mem::take(&mut self.db.changes);
+        if !changes.invalidated.is_empty() {
+            let table = &server.tracking;
+            table.invalidate_locked(server, self.db, &mut changes);
+        }
+        self.changes.absorb(changes);
+        if self.session.flags.tracks_reads && registered.command.has(Flag::ReadOnly) {
+            tracking::remember(self.session, self.db, registered.command, args);
+        }
         result?;
         while let Some(mut later) = self.reply.later.take() {
             while !later.write(&mut self.reply.writer) {}
