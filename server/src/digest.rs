@@ -90,7 +90,16 @@ impl Digest {
                     self.add(&pair.0);
                 }
             }
-            ValueRef::Stream(_) => {}
+            ValueRef::Stream(stream) => {
+                for entry in stream.range((0, 0), (u64::MAX, u64::MAX)) {
+                    let (ms, seq) = entry.id;
+                    self.mix(format!("{ms}.{seq}").as_bytes());
+                    for (field, value) in entry.pairs() {
+                        self.mix(field.bytes(&mut scratch));
+                        self.mix(value.bytes(&mut scratch));
+                    }
+                }
+            }
         }
         if entry.deadline().is_some() {
             self.add(b"!!expire!!");

@@ -350,6 +350,12 @@ fn values_travel_by_dump_and_restore() {
         format!("HSET large-hash {}", many("word").join(" ")),
         "HSET fading a 1 b 2".to_owned(),
         "HEXPIRE fading 100000 FIELDS 1 a".to_owned(),
+        "XADD stream 1-1 field one".to_owned(),
+        "XADD stream 1-2 field two other three".to_owned(),
+        "XADD stream 9-0 field four".to_owned(),
+        "XDEL stream 1-2".to_owned(),
+        "XGROUP CREATE stream group 0".to_owned(),
+        "XREADGROUP GROUP group reader COUNT 1 STREAMS stream >".to_owned(),
         format!("ZADD sorted {}", scored(5)),
         format!("ZADD large-sorted {} -inf low inf high", scored(300)),
     ];
@@ -369,6 +375,7 @@ fn values_travel_by_dump_and_restore() {
         "hash",
         "large-hash",
         "fading",
+        "stream",
         "sorted",
         "large-sorted",
     ] {
@@ -384,6 +391,13 @@ fn values_travel_by_dump_and_restore() {
         let digests = theirs.line(&format!("DEBUG DIGEST-VALUE {key} copy"));
         let digests: Vec<&str> = digests.split("\r\n").collect();
         assert_eq!(digests[1], digests[2], "{key}");
+        if key == "stream" {
+            for question in ["XINFO GROUPS", "XPENDING"] {
+                let group = if question == "XPENDING" { "group" } else { "" };
+                let original = theirs.line(&format!("{question} stream {group}"));
+                assert_eq!(theirs.line(&format!("{question} copy {group}")), original);
+            }
+        }
         let digest = ours.line(&format!("DEBUG DIGEST-VALUE {key}"));
         assert!(digest.contains(digests[1]), "{key}");
         let mut torn = bulk(&payload).to_vec();
