@@ -9,6 +9,7 @@ mod atomicity;
 mod blocking;
 mod connection;
 mod eviction;
+mod geo;
 mod hashes;
 mod keys;
 mod lists;

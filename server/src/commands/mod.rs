@@ -9,6 +9,7 @@ pub mod connection;
 pub mod deadline;
 pub mod debug;
 pub mod dump;
+pub mod geo;
 pub mod hash;
 mod help;
 pub mod info;
@@ -38,6 +39,7 @@ pub const FAMILIES: &[&[&Command]] = &[
     connection::COMMANDS,
     debug::COMMANDS,
     dump::COMMANDS,
+    geo::COMMANDS,
     hash::COMMANDS,
     info::COMMANDS,
     keys::COMMANDS,

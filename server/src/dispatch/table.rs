@@ -42,8 +42,8 @@ struct Slot {
 /// A name without its case: its bytes in two words, 0x20 masked out of each, so that a comparison is two words'.
 type Folded = (u64, u64);
 
-/// Longer names than this are no command's.
-const MAX_NAME: usize = 16;
+/// The few names that are longer than two words are found by comparing.
+const MAX_FOLDED: usize = 16;
 const EMPTY: u16 = u16::MAX;
 
 static TABLE: LazyLock<Table> = LazyLock::new(Table::build);
@@ -86,8 +86,9 @@ impl Table {
             }; SLOTS],
         );
         for (number, registered) in commands.iter().enumerate() {
-            let folded =
-                fold(registered.command.name.as_bytes()).expect("names are at most 16 bytes long");
+            let Some(folded) = fold(registered.command.name.as_bytes()) else {
+                continue;
+            };
             let mut slot = slot_of(folded);
             while slots[slot].number != EMPTY {
                 slot = (slot + 1) % SLOTS;
@@ -107,7 +108,9 @@ impl Table {
     /// The command of this name, in any case. O(1).
     #[inline]
     pub fn find(&self, name: &[u8]) -> Option<&Registered> {
-        let folded = fold(name)?;
+        let Some(folded) = fold(name) else {
+            return self.find_long(name);
+        };
         let mut slot = slot_of(folded);
         loop {
             let Slot {
@@ -125,6 +128,14 @@ impl Table {
             }
             slot = (slot + 1) % SLOTS;
         }
+    }
+
+    #[cold]
+    fn find_long(&self, name: &[u8]) -> Option<&Registered> {
+        self.commands.iter().find(|registered| {
+            let known = registered.command.name.as_bytes();
+            known.len() > MAX_FOLDED && known.eq_ignore_ascii_case(name)
+        })
     }
 
     /// The command or `container|subcommand` of this full name, in any case.
@@ -170,7 +181,7 @@ fn fold(name: &[u8]) -> Option<Folded> {
     };
     match name.len() {
         0..=8 => Some((word(name), 0)),
-        9..=MAX_NAME => Some((word(&name[..8]), word(&name[8..]))),
+        9..=MAX_FOLDED => Some((word(&name[..8]), word(&name[8..]))),
         _ => None,
     }
 }

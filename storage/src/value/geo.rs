@@ -190,8 +190,7 @@ impl Area {
             y += latitude.cos() * longitude.sin();
             z += latitude.sin();
         }
-        let count = vertices.len().max(1) as f64;
-        let (x, y, z) = (x / count, y / count, z / count);
+        // The sum points the same way as the mean.
         let center = Position {
             longitude: degrees(y.atan2(x)),
             latitude: degrees(z.atan2((x * x + y * y).sqrt())),

@@ -7,6 +7,7 @@
 mod bitmap;
 mod dump;
 mod generic;
+mod geo;
 mod hash;
 mod list;
 mod memcached;
@@ -37,6 +38,7 @@ pub const GRAMMARS: &[Grammar] = &[
     resp("dump", nothing, dump::next),
     resp("list", list::prelude, list::next),
     resp("set", set::prelude, set::next),
+    resp("geo", nothing, geo::next),
     resp("sorted_set", sorted_set::prelude, sorted_set::next),
     resp("stream", stream::prelude, stream::next),
     memcached("memcached", 150, memcached::next),

@@ -99,9 +99,9 @@ pub(crate) struct Rule {
     pub(crate) new_only: bool,
     pub(crate) existing_only: bool,
     /// GT: only to a higher score.
-    higher: bool,
+    pub(crate) higher: bool,
     /// LT: only to a lower score.
-    lower: bool,
+    pub(crate) lower: bool,
     /// CH: the reply counts changed scores besides new members.
     pub(crate) counts_changes: bool,
     amount: Amount,

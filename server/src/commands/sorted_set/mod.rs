@@ -67,9 +67,9 @@ pub const COMMANDS: &[&Command] = &[
 ];
 
 /// Replies of more entries than this are written without the locks, in slices.
-const WRITTEN_AT_ONCE: usize = 1000;
+pub(super) const WRITTEN_AT_ONCE: usize = 1000;
 /// Entries of one slice.
-const SLICE: usize = 128;
+pub(super) const SLICE: usize = 128;
 
 /// Whether a command goes from the lowest score up or from the highest down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
