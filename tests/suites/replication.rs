@@ -199,3 +199,49 @@ fn writes_want_replicas_if_the_settings_say_so() {
         ask(&primary, "SET a 1") == "+OK\r\n"
     });
 }
+
+/// The part of the primary is handed over without a copy and without losing a write.
+fn check_failover(primary: &Server, replica: &Server) {
+    let mut random = Random::new(Random::seed_of_this_run());
+    assert!(ask(primary, "FAILOVER").starts_with("-ERR FAILOVER requires connected replicas."));
+    follow(replica, primary);
+    load(primary, &mut random, 300);
+    in_step(primary, replica);
+    assert!(ask(replica, "FAILOVER").starts_with("-ERR FAILOVER is not valid"));
+    assert!(ask(primary, "FAILOVER ABORT").starts_with("-ERR No failover in progress."));
+    ask(primary, "SET last 1");
+    assert_eq!(ask(primary, "FAILOVER TIMEOUT 10000"), "+OK\r\n");
+    eventually("the parts are exchanged", || {
+        ask(primary, "ROLE").contains("slave") && ask(replica, "ROLE").contains("master")
+    });
+    eventually("the new primary accepts writes", || {
+        ask(replica, "SET next 1") == "+OK\r\n"
+    });
+    in_step(replica, primary);
+    assert!(ask(replica, "INFO stats").contains("sync_full:0\r\n"));
+    assert_eq!(ask(replica, "GET last"), "$1\r\n1\r\n");
+    assert!(ask(primary, "INFO replication").contains("master_failover_state:no-failover"));
+}
+
+#[test]
+fn failover_between_ferrites() {
+    check_failover(&Server::ferrite(&options()), &Server::ferrite(&options()));
+}
+
+#[test]
+fn failover_to_valkey() {
+    let Some(valkey) = Server::valkey(&options()) else {
+        missing("valkey-server");
+        return;
+    };
+    check_failover(&Server::ferrite(&options()), &valkey);
+}
+
+#[test]
+fn failover_from_valkey() {
+    let Some(valkey) = Server::valkey(&options()) else {
+        missing("valkey-server");
+        return;
+    };
+    check_failover(&valkey, &Server::ferrite(&options()));
+}

@@ -1,6 +1,6 @@
 //! Replication: whom this server follows, who follows it, and waiting for those.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use storage::value::number;
 
@@ -12,6 +12,7 @@ use crate::{
     },
     log,
     replication::{
+        failover,
         primary::{Announced, Wanted},
         replica::LinkState,
     },
@@ -20,7 +21,7 @@ use crate::{
 };
 
 pub const COMMANDS: &[&Command] = &[
-    &PSYNC, &REPLCONF, &REPLICAOF, &ROLE, &SLAVEOF, &SYNC, &WAIT, &WAITAOF,
+    &FAILOVER, &PSYNC, &REPLCONF, &REPLICAOF, &ROLE, &SLAVEOF, &SYNC, &WAIT, &WAITAOF,
 ];
 
 const ADMIN: &[Flag] = &[
@@ -182,11 +183,119 @@ const PSYNC: Command = Command {
 fn psync(session: &mut Session, args: &Args<'_>, _reply: &mut Reply) -> Result {
     let next = args.integer(2)?;
     let id = String::from_utf8_lossy(args.word(1)).into_owned();
+    if args.is(3, "FAILOVER") {
+        take_over(&session.server, &id)?;
+    }
     let from = u64::try_from(next)
         .ok()
         .filter(|&next| next > 0 && id != "?")
         .map(|next| (id, next - 1));
     become_replica(session, from, false)
+}
+
+/// The primary wants this replica to take its place.
+fn take_over(server: &Arc<Server>, id: &str) -> Result {
+    if !server.replication.is_replica() {
+        return Err(Error::general("PSYNC FAILOVER can't be sent to a master."));
+    }
+    if server.replication.stream.lock().id != id {
+        return Err(Error::general(
+            "PSYNC FAILOVER replid must match my replid.",
+        ));
+    }
+    log::notice("Failover request received, taking over as the primary");
+    server.replication.promote(server);
+    server.config.change(|settings| settings.replicaof = None);
+    Ok(())
+}
+
+const FAILOVER: Command = Command {
+    name: "FAILOVER",
+    syntax: "[TO host port [FORCE]] [ABORT] [TIMEOUT milliseconds]",
+    summary: "Hands the part of the primary to a replica that has everything.",
+    since: "6.2.0",
+    complexity: "O(1)",
+    group: Group::Server,
+    arity: AtLeast(1),
+    keys: &[],
+    flags: &[Flag::Admin, Flag::NoScript, Flag::Stale],
+    categories: &[],
+    run: Run::Session(fail_over),
+    subcommands: &[],
+};
+
+fn fail_over(session: &mut Session, args: &Args<'_>, reply: &mut Reply) -> Result {
+    let server = session.server.clone();
+    let replication = &server.replication;
+    let (mut request, mut abort) = (failover::Request::default(), false);
+    let mut index = 1;
+    while index < args.len() {
+        if args.is(index, "TIMEOUT") && index + 1 < args.len() && request.timeout.is_none() {
+            let timeout = args.integer(index + 1)?;
+            if timeout <= 0 {
+                return Err(Error::general("FAILOVER timeout must be greater than 0"));
+            }
+            request.timeout = Some(Duration::from_millis(timeout as u64));
+            index += 2;
+        } else if args.is(index, "ABORT") && args.len() == 2 {
+            abort = true;
+            index += 1;
+        } else if args.is(index, "TO") && index + 2 < args.len() && request.target.is_none() {
+            let host = String::from_utf8_lossy(args.word(index + 1)).into_owned();
+            let port =
+                u16::try_from(args.integer(index + 2)?).map_err(|_| Error::NOT_AN_INTEGER)?;
+            request.target = Some((host, port));
+            index += 3;
+        } else if args.is(index, "FORCE") && !request.force {
+            request.force = true;
+            index += 1;
+        } else {
+            return Err(Error::SYNTAX);
+        }
+    }
+    if abort {
+        if !replication.failover.abort() {
+            return Err(Error::general("No failover in progress."));
+        }
+        reply.ok();
+        return Ok(());
+    }
+    if replication.failover.state() != failover::State::None {
+        return Err(Error::general("FAILOVER already in progress."));
+    }
+    if replication.is_replica() {
+        return Err(Error::general(
+            "FAILOVER is not valid when server is a replica.",
+        ));
+    }
+    check_target(&server, &request)?;
+    failover::start(&server, request);
+    reply.ok();
+    Ok(())
+}
+
+fn check_target(server: &Server, request: &failover::Request) -> Result {
+    if request.force && (request.timeout.is_none() || request.target.is_none()) {
+        return Err(Error::general(
+            "FAILOVER with force option requires both a timeout and target HOST and IP.",
+        ));
+    }
+    let replicas = server.replication.replicas.lock();
+    if replicas.is_empty() {
+        return Err(Error::general("FAILOVER requires connected replicas."));
+    }
+    let Some(target) = &request.target else {
+        return Ok(());
+    };
+    match replicas.iter().find(|replica| replica.place() == *target) {
+        None => Err(Error::general(
+            "FAILOVER target HOST and PORT is not a replica.",
+        )),
+        Some(replica) if !replica.is_online() => {
+            Err(Error::general("FAILOVER target replica is not online."))
+        }
+        Some(_) => Ok(()),
+    }
 }
 
 const SYNC: Command = Command {

@@ -6,6 +6,7 @@
 //! the same offsets in its own backlog, for replicas of its own and for the day it is promoted.
 
 mod backlog;
+pub mod failover;
 pub mod primary;
 pub mod replica;
 
@@ -17,7 +18,7 @@ use std::sync::{
 use parking_lot::{Condvar, Mutex};
 use storage::changes::{Effect, Listeners};
 
-use self::{backlog::Backlog, primary::Replica, replica::Link};
+use self::{backlog::Backlog, failover::Failover, primary::Replica, replica::Link};
 use crate::{
     config::Settings,
     propagation::{encode, encode_together},
@@ -34,6 +35,7 @@ pub struct Replication {
     pub(crate) replicas: Mutex<Vec<Arc<Replica>>>,
     link: Mutex<Option<Arc<Link>>>,
     is_replica: AtomicBool,
+    pub failover: Failover,
     /// `min-replicas-to-write` asks for some.
     wants_replicas: AtomicBool,
 }
@@ -47,6 +49,7 @@ impl Default for Replication {
             replicas: Mutex::default(),
             link: Mutex::default(),
             is_replica: AtomicBool::new(false),
+            failover: Failover::default(),
             wants_replicas: AtomicBool::new(false),
         }
     }
@@ -135,6 +138,23 @@ impl Replication {
 
     /// Follows the primary at this address from now on.
     pub fn follow(&self, server: &Arc<Server>, host: &str, port: u16) {
+        self.follow_link(server, Link::new(host, port));
+    }
+
+    /// Follows a replica of this server, which is to become the primary when it is asked for the stream.
+    pub(crate) fn ask_to_take_over(
+        &self,
+        server: &Arc<Server>,
+        host: &str,
+        port: u16,
+    ) -> Arc<Link> {
+        let link = Link::new(host, port);
+        link.ask_to_take_over();
+        self.follow_link(server, link.clone());
+        link
+    }
+
+    fn follow_link(&self, server: &Arc<Server>, link: Arc<Link>) {
         let mut current = self.link.lock();
         if let Some(link) = current.take() {
             link.stop();
@@ -142,7 +162,6 @@ impl Replication {
         self.is_replica.store(true, Ordering::Relaxed);
         server.keyspace.set_deletes_expired(false);
         self.drop_replicas();
-        let link = Link::new(host, port);
         replica::start(server, link.clone());
         *current = Some(link);
     }

@@ -64,6 +64,8 @@ pub struct Link {
     stream: Mutex<Option<TcpStream>>,
     heard_ms: AtomicI64,
     down_since_ms: AtomicI64,
+    /// The other side is a replica that is asked to become the primary.
+    take_over: AtomicBool,
     /// What the primary's stream had selected when the link broke.
     database: Mutex<usize>,
 }
@@ -78,8 +80,13 @@ impl Link {
             stream: Mutex::new(None),
             heard_ms: AtomicI64::new(0),
             down_since_ms: AtomicI64::new(server::now().millis()),
+            take_over: AtomicBool::new(false),
             database: Mutex::new(0),
         })
+    }
+
+    pub(super) fn ask_to_take_over(&self) {
+        self.take_over.store(true, Ordering::Relaxed);
     }
 
     pub fn state(&self) -> LinkState {
@@ -183,7 +190,8 @@ fn follow(server: &Arc<Server>, link: &Link) -> io::Result<()> {
         output: stream.try_clone()?,
         input: BufReader::with_capacity(CHUNK, Box::new(stream)),
     };
-    let first = shake_hands(server, &mut wire)?;
+    let first = shake_hands(server, link, &mut wire)?;
+    link.take_over.store(false, Ordering::Relaxed);
     let offset = match first {
         Answer::Continue { id } => {
             let mut backlog = server.replication.stream.lock();
@@ -261,7 +269,7 @@ enum Answer {
     Full { id: String, offset: u64 },
 }
 
-fn shake_hands(server: &Server, wire: &mut Wire) -> io::Result<Answer> {
+fn shake_hands(server: &Server, link: &Link, wire: &mut Wire) -> io::Result<Answer> {
     let settings = server.config.settings();
     let pong = wire.ask(&[b"PING"])?;
     let lives = pong.starts_with("+PONG")
@@ -307,7 +315,11 @@ fn shake_hands(server: &Server, wire: &mut Wire) -> io::Result<Answer> {
             ("?".to_owned(), "-1".to_owned())
         }
     };
-    let answer = wire.ask(&[b"PSYNC", id.as_bytes(), next.as_bytes()])?;
+    let mut request = vec![b"PSYNC".as_slice(), id.as_bytes(), next.as_bytes()];
+    if link.take_over.load(Ordering::Relaxed) {
+        request.push(b"FAILOVER");
+    }
+    let answer = wire.ask(&request)?;
     let mut words = answer.split(' ');
     match words.next() {
         Some("+CONTINUE") => Ok(Answer::Continue {

@@ -568,7 +568,7 @@ pub(super) fn replication(facts: &mut Facts<'_, '_>, lines: &mut Lines) {
     }
     drop(replicas);
     lines.add("replicas_waiting_psync", 0);
-    lines.add("master_failover_state", "no-failover");
+    lines.add("master_failover_state", replication.failover.name());
     let stream = replication.stream.lock();
     lines.add("master_replid", &stream.id);
     let (previous, second) = match &stream.previous {
