@@ -103,3 +103,41 @@ fn long_lists_are_quicklists_and_answer_in_full() {
         ("EXISTS l", ":0\r\n"),
     ]);
 }
+
+#[test]
+fn elements_are_sorted() {
+    check(&[
+        ("RPUSH l 3 10 2", ":3\r\n"),
+        ("SORT l", "*3\r\n$1\r\n2\r\n$1\r\n3\r\n$2\r\n10\r\n"),
+        (
+            "SORT l ALPHA DESC LIMIT 0 2",
+            "*2\r\n$1\r\n3\r\n$1\r\n2\r\n",
+        ),
+        (
+            "SORT_RO l BY nosort LIMIT 1 5",
+            "*2\r\n$2\r\n10\r\n$1\r\n2\r\n",
+        ),
+        ("SORT_RO l STORE x", "-ERR syntax error\r\n"),
+        ("MSET w3 1 w2 5 w10 3 name3 three", "+OK\r\n"),
+        (
+            "SORT l BY w* GET # GET name*",
+            "*6\r\n$1\r\n3\r\n$5\r\nthree\r\n$2\r\n10\r\n$-1\r\n$1\r\n2\r\n$-1\r\n",
+        ),
+        ("SORT l BY w* GET name* STORE sorted", ":3\r\n"),
+        (
+            "LRANGE sorted 0 -1",
+            "*3\r\n$5\r\nthree\r\n$0\r\n\r\n$0\r\n\r\n",
+        ),
+        ("SORT missing STORE sorted", ":0\r\n"),
+        ("EXISTS sorted", ":0\r\n"),
+        ("RPUSH l x", ":4\r\n"),
+        (
+            "SORT l",
+            "-ERR One or more scores can't be converted into double\r\n",
+        ),
+        (
+            "SORT w2",
+            "-WRONGTYPE Operation against a key holding the wrong kind of value\r\n",
+        ),
+    ]);
+}

@@ -11,7 +11,6 @@ mod connection;
 mod eviction;
 mod geo;
 mod hashes;
-mod hyperloglogs;
 mod keys;
 mod lists;
 mod memcached;

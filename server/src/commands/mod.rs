@@ -12,7 +12,6 @@ pub mod dump;
 pub mod geo;
 pub mod hash;
 mod help;
-pub mod hyperloglog;
 pub mod info;
 pub mod keys;
 pub mod list;
@@ -23,6 +22,7 @@ pub mod replication;
 pub mod scripting;
 pub mod server;
 pub mod set;
+pub mod sort;
 pub mod sorted_set;
 pub mod stream;
 pub mod string;
@@ -42,7 +42,6 @@ pub const FAMILIES: &[&[&Command]] = &[
     dump::COMMANDS,
     geo::COMMANDS,
     hash::COMMANDS,
-    hyperloglog::COMMANDS,
     info::COMMANDS,
     keys::COMMANDS,
     list::COMMANDS,
@@ -53,6 +52,7 @@ pub const FAMILIES: &[&[&Command]] = &[
     replication::COMMANDS,
     server::COMMANDS,
     set::COMMANDS,
+    sort::COMMANDS,
     sorted_set::COMMANDS,
     stream::COMMANDS,
     string::COMMANDS,

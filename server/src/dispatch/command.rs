@@ -137,6 +137,10 @@ pub enum Place {
     Streams { from: usize },
     /// The word after a keyword, if it is there.
     After { keyword: &'static str, from: usize },
+    /// Any key, if BY or GET among SORT's options has a pattern with a `*`: every shard.
+    SortPatterns,
+    /// The word after STORE among SORT's options, if it is there.
+    SortStore,
     /// Every shard, whatever the words say.
     AllShards,
 }

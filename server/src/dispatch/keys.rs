@@ -56,16 +56,48 @@ pub fn each_key(command: &Command, args: &Args<'_>, mut visit: impl FnMut(usize,
                     visit(at + 1, keys.access);
                 }
             }
-            Place::AllShards => {}
+            Place::SortStore => {
+                // As above, the last one counts.
+                if let Some(at) = sort_arguments(args, "STORE").last() {
+                    visit(at, keys.access);
+                }
+            }
+            Place::SortPatterns | Place::AllShards => {}
         }
     }
     sound
 }
 
-/// Whether the command is declared to work on every shard.
-pub fn wants_all_shards(command: &Command) -> bool {
-    command
-        .keys
-        .iter()
-        .any(|keys| keys.place == Place::AllShards)
+/// Whether a request works on every shard.
+pub fn wants_all_shards(command: &Command, args: &Args<'_>) -> bool {
+    command.keys.iter().any(|keys| match keys.place {
+        Place::AllShards => true,
+        Place::SortPatterns => ["BY", "GET"]
+            .iter()
+            .flat_map(|keyword| sort_arguments(args, keyword))
+            .any(|at| args.word(at).contains(&b'*')),
+        _ => false,
+    })
+}
+
+/// The words that are arguments of one of SORT's options. An argument may look like an option, so options are stepped
+/// over one after the other.
+fn sort_arguments(args: &Args<'_>, keyword: &str) -> impl Iterator<Item = usize> {
+    let next_option = |&index: &usize| {
+        let argument_count = if args.is(index, "LIMIT") {
+            2
+        } else if ["BY", "GET", "STORE"]
+            .iter()
+            .any(|name| args.is(index, name))
+        {
+            1
+        } else {
+            0
+        };
+        Some(index + 1 + argument_count)
+    };
+    std::iter::successors(Some(2), next_option)
+        .take_while(|index| index + 1 < args.len())
+        .filter(|&index| args.is(index, keyword))
+        .map(|index| index + 1)
 }

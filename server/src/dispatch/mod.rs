@@ -457,7 +457,7 @@ fn lock(db: &mut Db<'_>, command: &Command, args: &Args<'_>) {
             };
             db.lock(args.key(index).hash);
         }
-        _ if keys::wants_all_shards(command) => db.lock_all(),
+        _ if keys::wants_all_shards(command, args) => db.lock_all(),
         _ => {
             let mut hashes = smallvec::SmallVec::<[u64; 16]>::new();
             keys::each_key(command, args, |index, _| hashes.push(args.key(index).hash));

@@ -146,18 +146,18 @@ impl Transaction {
             .collect();
         for queued in &self.queued {
             let command = queued.registered.command;
+            let args = queued.args();
             let whole = match command.run {
                 Run::Session(_) | Run::Exec | Run::Container => continue,
                 Run::Server(_) => true,
                 Run::Read(_) | Run::Write(_) | Run::Blocking(_) => {
-                    command.keys.is_empty() || wants_all_shards(command)
+                    command.keys.is_empty() || wants_all_shards(command, &args)
                 }
             };
             if whole {
                 db.lock_all();
                 return;
             }
-            let args = queued.args();
             each_key(command, &args, |index, _| hashes.push(args.key(index).hash));
         }
         db.lock_each(hashes.into_iter());

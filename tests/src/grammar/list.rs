@@ -33,7 +33,7 @@ pub(super) fn next(g: &mut Generator) -> Step {
         84..91 => waiting(g),
         91..97 => Step::new("OBJECT").arg("ENCODING").arg(g.key()),
         97 => Step::new("DEL").arg(g.key()),
-        98 => Step::new("COPY").arg(g.key()).arg(g.key()).arg("REPLACE"),
+        98 => copy(g),
         _ => Step::new("TYPE").arg(g.key()),
     }
 }
@@ -85,6 +85,17 @@ fn set(g: &mut Generator) -> Step {
     };
     let step = Step::new("LSET").arg(g.key()).arg(index).arg(g.value());
     step.plain()
+}
+
+/// Between short keys, since a key's length shows in the encoding of a string.
+fn copy(g: &mut Generator) -> Step {
+    let mut key = || format!("k{}", g.random.below(8));
+    let (source, target) = (key(), key());
+    Step::new("COPY")
+        .arg(source)
+        .arg(target)
+        .arg("REPLACE")
+        .plain()
 }
 
 fn insert(g: &mut Generator) -> Step {

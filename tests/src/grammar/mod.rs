@@ -9,10 +9,10 @@ mod dump;
 mod generic;
 mod geo;
 mod hash;
-mod hyperloglog;
 mod list;
 mod memcached;
 mod set;
+mod sort;
 mod sorted_set;
 mod stream;
 mod string;
@@ -36,13 +36,13 @@ pub const GRAMMARS: &[Grammar] = &[
     resp("bitmap", nothing, bitmap::next),
     resp("generic", nothing, generic::next),
     resp("hash", nothing, hash::next),
-    resp("hyperloglog", nothing, hyperloglog::next),
     resp("dump", nothing, dump::next),
     resp("list", list::prelude, list::next),
     resp("set", set::prelude, set::next),
     resp("geo", nothing, geo::next),
     resp("sorted_set", sorted_set::prelude, sorted_set::next),
     resp("stream", stream::prelude, stream::next),
+    resp("sort", list::prelude, sort::next),
     memcached("memcached", 150, memcached::next),
     memcached("memcached-arithmetic", 1, memcached::next_arithmetic),
 ];

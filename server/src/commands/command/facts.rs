@@ -253,6 +253,16 @@ fn write_specification(keys: &Keys, reply: &mut Reply) {
             };
             (from, Some(keyword), find)
         }
+        Place::SortPatterns | Place::SortStore => {
+            reply.map(3);
+            reply.bulk(b"flags");
+            write_access(keys.access, reply);
+            for name in ["begin_search", "find_keys"] {
+                reply.bulk(name.as_bytes());
+                write_kind(reply, "unknown", 0);
+            }
+            return;
+        }
         Place::AllShards => {
             reply.map(0);
             return;

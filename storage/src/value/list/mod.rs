@@ -175,6 +175,11 @@ impl List {
         values.for_each(|value| self.push_grown(end, value, limits));
     }
 
+    /// Takes the form that its present size asks for, as if it had been filled before anyone looked at limits.
+    pub fn fit(&mut self, limits: ListLimits) {
+        self.grow(0, 0, limits);
+    }
+
     /// Removes the element at one end after showing it to `take`. O(1) but for the tree's path.
     pub fn pop<R>(
         &mut self,
