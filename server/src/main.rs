@@ -7,6 +7,7 @@ use std::{
     path::Path,
     process::ExitCode,
     sync::Arc,
+    time::Duration,
 };
 
 use server::{
@@ -232,10 +233,16 @@ fn run(server: &Arc<Server>, listeners: Vec<Listening>) -> io::Result<()> {
     Ok(())
 }
 
+/// How long the end waits for a command that runs.
+const END_PATIENCE: Duration = Duration::from_millis(500);
+
 /// Saves the data if the request or the save points ask for it. False if that failed and the server must go on.
 fn save_before_end(server: &Server, request: ShutdownRequest) -> bool {
     let has_points = !server.config.settings().save.is_empty();
     if !request.save.unwrap_or(has_points) {
+        // Nothing may be acknowledged that the append-only file does not get any more. A script that runs for ever
+        // cannot hold up the end.
+        server.keyspace.freeze(END_PATIENCE);
         return true;
     }
     log::notice("Saving the final RDB snapshot before exiting.");

@@ -163,6 +163,20 @@ impl Keyspace {
         self.shards.iter().map(|shard| shard.lock()).collect()
     }
 
+    /// Lets nobody read or change anything any more, for the process is about to end. Gives up, and changes nothing, if
+    /// a shard stays locked for longer than `patience`.
+    pub fn freeze(&self, patience: std::time::Duration) -> bool {
+        let mut guards = Vec::with_capacity(self.shard_count());
+        for shard in &self.shards {
+            match shard.try_lock_for(patience) {
+                Some(guard) => guards.push(guard),
+                None => return false,
+            }
+        }
+        std::mem::forget(guards);
+        true
+    }
+
     /// Brings the key's bucket towards the cache. Does nothing if the shard is busy.
     #[inline]
     pub fn prefetch(&self, database: usize, hash: u64) {
