@@ -268,6 +268,23 @@ fn touches_data(command: &Command) -> bool {
 /// What a replica, and a primary that wants replicas, refuse.
 #[cold]
 fn check_replication(session: &Session, command: &Command) -> Result {
+    if command.is_write() {
+        return check_writes(session);
+    }
+    let server = &session.server;
+    let stale = server.replication.is_stale() && !session.flags.from_primary;
+    if stale && !command.has(Flag::Stale) && !server.config.settings().replica_serve_stale_data {
+        return Err(Error::PRIMARY_DOWN);
+    }
+    Ok(())
+}
+
+/// Whether the session may write, as far as replication goes.
+///
+/// # Errors
+/// This server is a replica, or has too few.
+#[cold]
+pub fn check_writes(session: &Session) -> Result {
     let server = &session.server;
     let replication = &server.replication;
     let settings = server.config.settings();
@@ -275,18 +292,14 @@ fn check_replication(session: &Session, command: &Command) -> Result {
         return Ok(());
     }
     if replication.is_replica() {
-        if command.is_write() && settings.replica_read_only {
-            return Err(Error::READ_ONLY);
-        }
-        let stale = replication.is_stale() && !settings.replica_serve_stale_data;
-        if stale && !command.has(Flag::Stale) {
-            return Err(Error::PRIMARY_DOWN);
-        }
-        return Ok(());
+        return match settings.replica_read_only {
+            true => Err(Error::READ_ONLY),
+            false => Ok(()),
+        };
     }
     let wanted = settings.min_replicas_to_write as usize;
     let lag = i64::from(settings.min_replicas_max_lag);
-    if wanted > 0 && lag > 0 && command.is_write() && replication.good_replicas(lag) < wanted {
+    if wanted > 0 && lag > 0 && replication.good_replicas(lag) < wanted {
         return Err(Error::NO_REPLICAS);
     }
     Ok(())

@@ -22,6 +22,7 @@ use storage::{db::Db, keyspace::Key};
 use crate::{
     acl::{User, check::Reason},
     config::Settings,
+    dispatch,
     dispatch::command::Later,
     net::connection::{Protocol, Then, Turn},
     runtime::Worker,
@@ -73,6 +74,14 @@ impl Memcache {
             let error = denial.error(&self.session.user);
             let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
             ResponseWriter::new(output).client_error(&text);
+            return None;
+        }
+        if self.session.server.replication.concerns_writes()
+            && permissions::changes_data(&request)
+            && let Err(error) = dispatch::check_writes(&self.session)
+        {
+            let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
+            ResponseWriter::new(output).server_error(&text);
             return None;
         }
         let mark = output.mark();

@@ -33,6 +33,20 @@ pub(super) fn check(session: &Session, request: &Request<'_>) -> Result<(), Deni
     })
 }
 
+/// Whether the request may change data, which a replica refuses.
+pub(super) fn changes_data(request: &Request<'_>) -> bool {
+    match request {
+        Request::MetaGet { flags, .. } => {
+            flags.exptime().is_some() || flags.vivify().is_some() || flags.recache().is_some()
+        }
+        request => {
+            let registered = needs(request).0;
+            let registered = registered.and_then(|name| table().find_full(name.as_bytes()));
+            registered.is_some_and(|registered| registered.command.is_write())
+        }
+    }
+}
+
 /// What the command does with its first key.
 fn access(registered: &Registered) -> KeyAccess {
     let keys = registered.command.keys.iter();
