@@ -11,6 +11,7 @@ mod connection;
 mod eviction;
 mod geo;
 mod hashes;
+mod hyperloglogs;
 mod keys;
 mod lists;
 mod memcached;

@@ -12,6 +12,7 @@ pub mod dump;
 pub mod geo;
 pub mod hash;
 mod help;
+pub mod hyperloglog;
 pub mod info;
 pub mod keys;
 pub mod list;
@@ -42,6 +43,7 @@ pub const FAMILIES: &[&[&Command]] = &[
     dump::COMMANDS,
     geo::COMMANDS,
     hash::COMMANDS,
+    hyperloglog::COMMANDS,
     info::COMMANDS,
     keys::COMMANDS,
     list::COMMANDS,

@@ -9,6 +9,7 @@ mod dump;
 mod generic;
 mod geo;
 mod hash;
+mod hyperloglog;
 mod list;
 mod memcached;
 mod set;
@@ -36,6 +37,7 @@ pub const GRAMMARS: &[Grammar] = &[
     resp("bitmap", nothing, bitmap::next),
     resp("generic", nothing, generic::next),
     resp("hash", nothing, hash::next),
+    resp("hyperloglog", nothing, hyperloglog::next),
     resp("dump", nothing, dump::next),
     resp("list", list::prelude, list::next),
     resp("set", set::prelude, set::next),
