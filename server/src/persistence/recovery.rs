@@ -34,12 +34,13 @@ pub enum Existing {
 }
 
 /// What came of loading.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 struct Loaded {
     keys: u64,
     expired: u64,
     empty: u64,
-    functions: u64,
+    /// Sources of libraries of functions.
+    functions: Vec<Vec<u8>>,
 }
 
 /// Loads the snapshot file that the settings name. None there is no data.
@@ -86,17 +87,13 @@ pub fn load_file(server: &Server, db: &mut Db<'_>, existing: Existing) -> Result
             path.display()
         )
     })?;
-    loaded.tell();
-    let snapshots = &server.snapshots;
-    snapshots.keys_loaded.store(loaded.keys, Ordering::Relaxed);
-    snapshots
-        .keys_expired
-        .store(loaded.expired, Ordering::Relaxed);
+    loaded.settle(server);
     Ok(true)
 }
 
 impl Loaded {
-    fn tell(self) {
+    /// Says what was loaded, and keeps the functions: the next file has them again.
+    fn settle(self, server: &Server) {
         let Loaded {
             keys,
             expired,
@@ -106,11 +103,10 @@ impl Loaded {
         log::notice(format!(
             "Done loading RDB, keys loaded: {keys}, keys expired: {expired}, empty keys skipped: {empty}."
         ));
-        if functions > 0 {
-            log::warning(format!(
-                "{functions} function libraries of the RDB file were passed over"
-            ));
-        }
+        let snapshots = &server.snapshots;
+        snapshots.keys_loaded.store(keys, Ordering::Relaxed);
+        snapshots.keys_expired.store(expired, Ordering::Relaxed);
+        *snapshots.functions.lock() = functions;
     }
 }
 
@@ -122,7 +118,7 @@ pub fn load_base<R: Read>(server: &Server, input: R) -> Result<FileReader<R>, St
     let mut db = Db::new(&server.keyspace, 0, server::now());
     let mut reader = open(server, db.now(), input)?;
     let loaded = load_records(server, &mut db, &mut reader, Existing::Refuse)?;
-    loaded.tell();
+    loaded.settle(server);
     Ok(reader)
 }
 
@@ -138,7 +134,7 @@ pub fn load_copy(
     let mut db = Db::new(keyspace, 0, server::now());
     let mut reader = open(server, db.now(), input)?;
     let loaded = load_records(server, &mut db, &mut reader, Existing::Replace)?;
-    loaded.tell();
+    loaded.settle(server);
     Ok(reader.into_parts().1)
 }
 
@@ -181,7 +177,7 @@ fn load_records<R: Read>(
                 })?;
                 db.select(index);
             }
-            Record::Function(_) => loaded.functions += 1,
+            Record::Function(source) => loaded.functions.push(source),
             Record::EmptyEntry { .. } => loaded.empty += 1,
             Record::Entry(entry) => {
                 let now = db.now();
