@@ -35,7 +35,7 @@ use crate::{
     session::{
         Session,
         mailbox::Post,
-        registry::{Address, Client, Wire},
+        registry::{Address, Arrival, Client, Wire},
     },
 };
 
@@ -162,18 +162,19 @@ impl Incoming {
         };
         let limit = server.config.settings().maxclients as usize;
         let now = server::now().millis();
-        let admitted = server.clients.add(
-            limit,
-            self.wire,
-            self.address,
-            self.local_address,
-            stream.descriptor(),
-            now,
-            WORKER.with_borrow(|worker| {
-                let worker = worker.as_ref().expect("connections start on workers only");
-                worker.post.clone()
-            }),
-        );
+        let post = WORKER.with_borrow(|worker| {
+            let worker = worker.as_ref().expect("connections start on workers only");
+            worker.post.clone()
+        });
+        let arrival = Arrival {
+            wire: self.wire,
+            address: self.address,
+            local_address: self.local_address,
+            descriptor: stream.descriptor(),
+            now_ms: now,
+            post,
+        };
+        let admitted = server.clients.add(limit, arrival);
         server.metrics.connections.fetch_add(1, Ordering::Relaxed);
         let Some(client) = admitted else {
             server

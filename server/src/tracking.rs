@@ -60,8 +60,10 @@ pub struct TrackingTable {
     clients: AtomicUsize,
     keys: AtomicUsize,
     items: AtomicUsize,
-    prefixes: RwLock<BTreeMap<Box<[u8]>, BTreeMap<u64, Arc<Client>>>>,
+    prefixes: RwLock<BTreeMap<Box<[u8]>, ById>>,
 }
+
+type ById = BTreeMap<u64, Arc<Client>>;
 
 impl TrackingTable {
     pub fn clients(&self) -> usize {

@@ -109,6 +109,20 @@ fn waiting_ends_by_time_unblock_or_hanging_up() {
 }
 
 #[test]
+fn who_waits_is_sent_away_by_a_server_that_becomes_a_replica() {
+    let server = Server::start(&Options::new());
+    let mut waiter = server.connect();
+    block(&server, &mut waiter, "BLPOP k 0", 1);
+    assert_eq!(server.connect().line("REPLICAOF 127.0.0.1 1"), "+OK\r\n");
+    let end = waiter.until_closed().expect("the end");
+    assert!(
+        end.starts_with(b"-UNBLOCKED "),
+        "{}",
+        String::from_utf8_lossy(&end)
+    );
+}
+
+#[test]
 fn a_key_of_another_type_keeps_clients_waiting() {
     let server = Server::start(&Options::new());
     let (mut waiter, mut writer) = (server.connect(), server.connect());

@@ -211,8 +211,18 @@ const PUBLISH: Command = Command {
 
 fn publish(session: &mut Session, args: &Args<'_>, reply: &mut Reply) -> Result {
     let receivers = session.server.pubsub.publish(args.word(1), args.word(2));
+    pass_on(session, args);
     reply.integer(receivers as i64);
     Ok(())
+}
+
+/// Replicas have subscribers, too.
+fn pass_on(session: &Session, args: &Args<'_>) {
+    let replication = &session.server.replication;
+    if replication.is_active() {
+        let words: Vec<&[u8]> = args.from(0).collect();
+        replication.append_plain(&words);
+    }
 }
 
 const SPUBLISH: Command = Command {
@@ -233,6 +243,7 @@ const SPUBLISH: Command = Command {
 fn spublish(session: &mut Session, args: &Args<'_>, reply: &mut Reply) -> Result {
     let pubsub = &session.server.pubsub;
     let receivers = pubsub.publish_to_shard(args.word(1), args.word(2));
+    pass_on(session, args);
     reply.integer(receivers as i64);
     Ok(())
 }

@@ -11,7 +11,10 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use parking_lot::Mutex;
@@ -52,9 +55,15 @@ pub struct Waiter {
     /// The hashes of all keys that the command declares.
     hashes: Vec<u64>,
     over: Mutex<bool>,
+    /// The connection ends with its waiting.
+    closes: AtomicBool,
 }
 
 impl Waiter {
+    pub fn closes(&self) -> bool {
+        self.closes.load(Ordering::Relaxed)
+    }
+
     pub fn is_over(&self) -> bool {
         *self.over.lock()
     }
@@ -125,6 +134,7 @@ pub fn wait(
         keys,
         hashes,
         over: Mutex::new(false),
+        closes: AtomicBool::new(false),
     });
     // Before it can be found by its keys.
     session.client.set_waiter(Some(waiter.clone()));
@@ -158,6 +168,17 @@ impl Session {
         }
         self.client.set_waiter(None);
         self.server.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Ends the waiting of all clients with an error, and their connections.
+pub fn interrupt_all(server: &Server, error: &str) {
+    for client in server.clients.all() {
+        if let Some(waiter) = client.waiter() {
+            // Relaxed: whoever sees that the waiting is over has taken the lock that is taken here next.
+            waiter.closes.store(true, Ordering::Relaxed);
+            waiter.interrupt(&client, error);
+        }
     }
 }
 

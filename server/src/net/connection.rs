@@ -173,17 +173,18 @@ impl<P: Protocol> Connection<P> {
     /// Waits for a command to be served, passing messages on and looking whether the client is still there.
     fn blocked(&mut self, worker: &mut Worker, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let session = self.protocol.session();
-        let mut over = true;
+        let (mut over, mut closes) = (true, false);
         if let Some(waiter) = session.waiter.clone() {
             let timed_out = waiter.deadline_ms.is_some_and(|at| self.is_due(at, cx));
             if timed_out {
                 waiter.time_out(&self.protocol.session().client);
             }
             over = waiter.is_over();
+            closes = waiter.closes();
         }
         if over {
             self.sleep = None;
-            self.then = Then::Read(0);
+            self.then = if closes { Then::Close } else { Then::Read(0) };
             // What ended the waiting left its reply before.
             self.deliver(worker, cx)?;
             self.protocol.session_mut().leave_waiting();

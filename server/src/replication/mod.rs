@@ -21,6 +21,7 @@ use storage::changes::{Effect, Listeners};
 use self::{backlog::Backlog, failover::Failover, primary::Replica, replica::Link};
 use crate::{
     config::Settings,
+    dispatch::blocking,
     propagation::{encode, encode_together},
     server::{self, Server},
 };
@@ -161,6 +162,10 @@ impl Replication {
         }
         self.is_replica.store(true, Ordering::Relaxed);
         server.keyspace.set_deletes_expired(false);
+        blocking::interrupt_all(
+            server,
+            "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)",
+        );
         self.drop_replicas();
         replica::start(server, link.clone());
         *current = Some(link);

@@ -94,17 +94,27 @@ pub struct Client {
 /// `last_command` before the first.
 const NO_COMMAND: u32 = u32::MAX;
 
+/// A connection as it is when it begins.
+pub struct Arrival {
+    pub wire: Wire,
+    pub address: Address,
+    pub local_address: Address,
+    pub descriptor: i32,
+    pub now_ms: i64,
+    /// The way to the worker that it lives on.
+    pub post: Arc<Post>,
+}
+
 impl Client {
-    fn new(
-        id: u64,
-        wire: Wire,
-        address: Address,
-        local_address: Address,
-        descriptor: i32,
-        now_ms: i64,
-        post: Arc<Post>,
-        guard: Arc<OutputGuard>,
-    ) -> Client {
+    fn new(id: u64, arrival: Arrival, guard: Arc<OutputGuard>) -> Client {
+        let Arrival {
+            wire,
+            address,
+            local_address,
+            descriptor,
+            now_ms,
+            post,
+        } = arrival;
         Client {
             id,
             wire,
@@ -146,16 +156,15 @@ impl Client {
     /// The server as its own client: in no registry, on no socket.
     pub(crate) fn internal(now_ms: i64) -> Client {
         let nowhere = Address::Unix("".into());
-        Client::new(
-            0,
-            Wire::Resp,
-            nowhere.clone(),
-            nowhere,
-            -1,
+        let arrival = Arrival {
+            wire: Wire::Resp,
+            address: nowhere.clone(),
+            local_address: nowhere,
+            descriptor: -1,
             now_ms,
-            Arc::default(),
-            Arc::default(),
-        )
+            post: Arc::default(),
+        };
+        Client::new(0, arrival, Arc::default())
     }
 
     /// Notes a turn: so many bytes read and commands run, the last of them this.
@@ -321,31 +330,13 @@ pub struct Registry {
 
 impl Registry {
     /// Admits a client, unless `limit` are connected already.
-    pub fn add(
-        &self,
-        limit: usize,
-        wire: Wire,
-        address: Address,
-        local_address: Address,
-        descriptor: i32,
-        now_ms: i64,
-        post: Arc<Post>,
-    ) -> Option<Arc<Client>> {
+    pub fn add(&self, limit: usize, arrival: Arrival) -> Option<Arc<Client>> {
         let mut clients = self.clients.write();
         if clients.len() >= limit {
             return None;
         }
         let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
-        let client = Arc::new(Client::new(
-            id,
-            wire,
-            address,
-            local_address,
-            descriptor,
-            now_ms,
-            post,
-            self.guard.clone(),
-        ));
+        let client = Arc::new(Client::new(id, arrival, self.guard.clone()));
         clients.insert(id, client.clone());
         Some(client)
     }
