@@ -1,13 +1,14 @@
 //! All black-box suites in one test binary: real programs behind sockets, exact bytes or client libraries in front.
 //!
 //! `FERRITE_REFERENCE=valkey cargo test -p tests` runs the same expectations against the real servers. Random
-//! comparisons with them are run on demand: `cargo run -p tests -- --help`.
+//! comparisons with them are part (`differential`) and, longer, run on demand: `cargo run -p tests -- --help`.
 
 mod acl;
 mod append_only;
 mod atomicity;
 mod blocking;
 mod connection;
+mod differential;
 mod eviction;
 mod geo;
 mod hashes;

@@ -219,7 +219,7 @@ fn check_keys(selector: &Selector, command: &Command, args: &Args<'_>) -> Result
 }
 
 /// What SET and BITFIELD do with their key depends on their options.
-fn actual_access(command: &Command, args: &Args<'_>, declared: Access) -> Access {
+pub fn actual_access(command: &Command, args: &Args<'_>, declared: Access) -> Access {
     let says = |option: &[u8]| args.from(2).any(|word| word.eq_ignore_ascii_case(option));
     match command.name {
         "SET" if !args.from(3).any(|word| word.eq_ignore_ascii_case(b"GET")) => Access::Overwrite,

@@ -530,12 +530,7 @@ fn field_offset(db: &Db<'_>, word: &[u8], width: u32) -> Result<u64> {
         .map_or((word, 1), |digits| (digits, u64::from(width)));
     let offset =
         number::parse_i64(digits).and_then(|number| u64::try_from(number).ok()?.checked_mul(unit));
-    let fits = |offset: &u64| {
-        offset
-            .checked_add(u64::from(width))
-            .is_some_and(|end| end / 8 < limit)
-    };
-    offset.filter(fits).ok_or(BAD_OFFSET)
+    offset.filter(|offset| offset / 8 < limit).ok_or(BAD_OFFSET)
 }
 
 impl Field {

@@ -272,6 +272,7 @@ const SELECT: Command = Command {
 
 fn select(session: &mut Session, args: &Args<'_>, reply: &mut Reply) -> Result {
     let index = args.integer(1)?;
+    let index = i32::try_from(index).map_err(|_| Error::OUTSIDE_I32)?;
     let index = usize::try_from(index)
         .ok()
         .filter(|&index| index < session.server.keyspace.databases())

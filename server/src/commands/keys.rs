@@ -15,7 +15,9 @@ use super::deadline::{self, Base, Unit};
 use crate::{
     dispatch::{
         args::Args,
-        command::{Access, Arity::*, Command, Flag, Group, Keys, Place, Reply, Result, Run},
+        command::{
+            Access, Arity::*, Category, Command, Flag, Group, Keys, Place, Reply, Result, Run,
+        },
         error::Error,
     },
     glob::{Case, Glob},
@@ -103,7 +105,7 @@ const EXISTS: Command = Command {
     complexity: "O(N) for N keys",
     group: Group::Generic,
     arity: AtLeast(2),
-    keys: &[Keys::all(1, Access::Read)],
+    keys: &[Keys::all(1, Access::Inspect)],
     flags: &[Flag::ReadOnly, Flag::Fast],
     categories: &[],
     run: Run::Read(exists),
@@ -126,7 +128,7 @@ const TOUCH: Command = Command {
     complexity: "O(N) for N keys",
     group: Group::Generic,
     arity: AtLeast(2),
-    keys: &[Keys::all(1, Access::Read)],
+    keys: &[Keys::all(1, Access::Inspect)],
     flags: &[Flag::ReadOnly, Flag::Fast],
     categories: &[],
     run: Run::Read(exists),
@@ -141,7 +143,7 @@ const TYPE: Command = Command {
     complexity: "O(1)",
     group: Group::Generic,
     arity: Exactly(2),
-    keys: &[Keys::at(1, Access::Read)],
+    keys: &[Keys::at(1, Access::Inspect)],
     flags: &[Flag::ReadOnly, Flag::Fast],
     categories: &[],
     run: Run::Read(type_of),
@@ -164,7 +166,7 @@ const EXPIRE: Command = Command {
     complexity: "O(1)",
     group: Group::Generic,
     arity: AtLeast(3),
-    keys: &[Keys::at(1, Access::Update)],
+    keys: &[Keys::at(1, Access::Alter)],
     flags: &[Flag::Write, Flag::Fast],
     categories: &[],
     run: Run::Write(expire),
@@ -183,7 +185,7 @@ const PEXPIRE: Command = Command {
     complexity: "O(1)",
     group: Group::Generic,
     arity: AtLeast(3),
-    keys: &[Keys::at(1, Access::Update)],
+    keys: &[Keys::at(1, Access::Alter)],
     flags: &[Flag::Write, Flag::Fast],
     categories: &[],
     run: Run::Write(pexpire),
@@ -202,7 +204,7 @@ const EXPIREAT: Command = Command {
     complexity: "O(1)",
     group: Group::Generic,
     arity: AtLeast(3),
-    keys: &[Keys::at(1, Access::Update)],
+    keys: &[Keys::at(1, Access::Alter)],
     flags: &[Flag::Write, Flag::Fast],
     categories: &[],
     run: Run::Write(expireat),
@@ -221,7 +223,7 @@ const PEXPIREAT: Command = Command {
     complexity: "O(1)",
     group: Group::Generic,
     arity: AtLeast(3),
-    keys: &[Keys::at(1, Access::Update)],
+    keys: &[Keys::at(1, Access::Alter)],
     flags: &[Flag::Write, Flag::Fast],
     categories: &[],
     run: Run::Write(pexpireat),
@@ -323,7 +325,7 @@ const PERSIST: Command = Command {
     complexity: "O(1)",
     group: Group::Generic,
     arity: Exactly(2),
-    keys: &[Keys::at(1, Access::Update)],
+    keys: &[Keys::at(1, Access::Alter)],
     flags: &[Flag::Write, Flag::Fast],
     categories: &[],
     run: Run::Write(persist),
@@ -351,7 +353,7 @@ const RENAME: Command = Command {
     complexity: "O(1)",
     group: Group::Generic,
     arity: Exactly(3),
-    keys: &[Keys::at(1, Access::Update), Keys::at(2, Access::Overwrite)],
+    keys: &[Keys::at(1, Access::Take), Keys::at(2, Access::Overwrite)],
     flags: &[Flag::Write],
     categories: &[],
     run: Run::Write(rename),
@@ -372,7 +374,7 @@ const RENAMENX: Command = Command {
     complexity: "O(1)",
     group: Group::Generic,
     arity: Exactly(3),
-    keys: &[Keys::at(1, Access::Update), Keys::at(2, Access::Overwrite)],
+    keys: &[Keys::at(1, Access::Take), Keys::at(2, Access::Create)],
     flags: &[Flag::Write, Flag::Fast],
     categories: &[],
     run: Run::Write(renamenx),
@@ -487,9 +489,8 @@ fn copy_entry(
 
 /// A database's number as an argument.
 pub fn database_index(db: &Db<'_>, word: &[u8]) -> Result<usize> {
-    let index = number::parse_i64(word)
-        .filter(|&index| i32::try_from(index).is_ok())
-        .ok_or(Error::NOT_AN_INTEGER)?;
+    let index = number::parse_i64(word).ok_or(Error::NOT_AN_INTEGER)?;
+    let index = i32::try_from(index).map_err(|_| Error::OUTSIDE_I32)?;
     usize::try_from(index)
         .ok()
         .filter(|&index| index < db.keyspace().databases())
@@ -600,7 +601,7 @@ const KEYS: Command = Command {
     arity: Exactly(2),
     keys: &[],
     flags: &[Flag::ReadOnly],
-    categories: &[],
+    categories: &[Category::Dangerous],
     run: Run::Write(keys),
     subcommands: &[],
 };
@@ -717,6 +718,9 @@ pub struct ScanOptions<'a> {
     pub keys_only: bool,
 }
 
+/// The types that SCAN may ask for.
+const TYPES: &[&str] = &["string", "list", "set", "zset", "hash", "stream"];
+
 /// Elements visited by a call that does not say how many.
 const SCAN_COUNT: usize = 10;
 
@@ -744,6 +748,15 @@ impl<'a> ScanOptions<'a> {
                     options.glob = Some(Glob::new(pattern, Case::Sensitive))
                 }
                 Some(name) if args.is(index, "TYPE") && first == 2 => {
+                    if !TYPES
+                        .iter()
+                        .any(|known| known.as_bytes().eq_ignore_ascii_case(name))
+                    {
+                        let mut text = b"unknown type name '".to_vec();
+                        text.extend_from_slice(name);
+                        text.push(b'\'');
+                        return Err(Error::general(text));
+                    }
                     options.value_type = Some(name)
                 }
                 _ if args.is(index, "NOVALUES") || args.is(index, "NOSCORES") => {
@@ -784,7 +797,7 @@ const DBSIZE: Command = Command {
     arity: Exactly(1),
     keys: &[],
     flags: &[Flag::ReadOnly, Flag::Fast],
-    categories: &[],
+    categories: &[Category::Keyspace],
     run: Run::Write(dbsize),
     subcommands: &[],
 };
@@ -813,7 +826,7 @@ const FLUSHDB: Command = Command {
         access: Access::Overwrite,
     }],
     flags: &[Flag::Write],
-    categories: &[],
+    categories: &[Category::Keyspace, Category::Dangerous],
     run: Run::Write(flushdb),
     subcommands: &[],
 };
@@ -888,7 +901,7 @@ const FLUSHALL: Command = Command {
         access: Access::Overwrite,
     }],
     flags: &[Flag::Write],
-    categories: &[],
+    categories: &[Category::Keyspace, Category::Dangerous],
     run: Run::Write(flushall),
     subcommands: &[],
 };
@@ -908,14 +921,14 @@ const SWAPDB: Command = Command {
     summary: "Swaps two databases.",
     since: "4.0.0",
     complexity: "O(shards)",
-    group: Group::Connection,
+    group: Group::Server,
     arity: Exactly(3),
     keys: &[Keys {
         place: Place::AllShards,
         access: Access::Overwrite,
     }],
     flags: &[Flag::Write, Flag::Fast],
-    categories: &[],
+    categories: &[Category::Keyspace, Category::Dangerous],
     run: Run::Write(swapdb),
     subcommands: &[],
 };
@@ -974,7 +987,7 @@ const OBJECT_ENCODING: Command = Command {
     complexity: "O(1)",
     group: Group::Generic,
     arity: Exactly(3),
-    keys: &[Keys::at(2, Access::Read)],
+    keys: &[Keys::at(2, Access::Inspect)],
     flags: &[Flag::ReadOnly],
     categories: &[],
     run: Run::Read(object_encoding),
@@ -989,7 +1002,7 @@ const OBJECT_FREQ: Command = Command {
     complexity: "O(1)",
     group: Group::Generic,
     arity: Exactly(3),
-    keys: &[Keys::at(2, Access::Read)],
+    keys: &[Keys::at(2, Access::Inspect)],
     flags: &[Flag::ReadOnly],
     categories: &[],
     run: Run::Read(object_freq),
@@ -1019,7 +1032,7 @@ const OBJECT_IDLETIME: Command = Command {
     complexity: "O(1)",
     group: Group::Generic,
     arity: Exactly(3),
-    keys: &[Keys::at(2, Access::Read)],
+    keys: &[Keys::at(2, Access::Inspect)],
     flags: &[Flag::ReadOnly],
     categories: &[],
     run: Run::Read(object_idletime),
@@ -1034,7 +1047,7 @@ const OBJECT_REFCOUNT: Command = Command {
     complexity: "O(1)",
     group: Group::Generic,
     arity: Exactly(3),
-    keys: &[Keys::at(2, Access::Read)],
+    keys: &[Keys::at(2, Access::Inspect)],
     flags: &[Flag::ReadOnly],
     categories: &[],
     run: Run::Read(object_refcount),

@@ -407,7 +407,7 @@ const WAIT: Command = Command {
     arity: Exactly(3),
     keys: &[],
     flags: &[Flag::Blocking],
-    categories: &[],
+    categories: &[Category::Connection],
     run: Run::Session(wait),
     subcommands: &[],
 };
@@ -484,7 +484,7 @@ const WAITAOF: Command = Command {
     arity: Exactly(4),
     keys: &[],
     flags: &[Flag::Blocking],
-    categories: &[],
+    categories: &[Category::Connection],
     run: Run::Session(wait_aof),
     subcommands: &[],
 };

@@ -205,7 +205,7 @@ const USAGE: Command = Command {
     complexity: "O(N) where N is the number of samples",
     group: Group::Server,
     arity: AtLeast(3),
-    keys: &[Keys::at(2, Access::Read)],
+    keys: &[Keys::at(2, Access::Inspect)],
     flags: &[Flag::ReadOnly],
     categories: &[],
     run: Run::Read(usage),

@@ -104,7 +104,7 @@ const WATCH: Command = Command {
     complexity: "O(1) for every key",
     group: Group::Transactions,
     arity: AtLeast(2),
-    keys: &[Keys::all(1, Access::Read)],
+    keys: &[Keys::all(1, Access::Inspect)],
     flags: &[
         Flag::AllowBusy,
         Flag::Fast,

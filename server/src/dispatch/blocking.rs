@@ -115,7 +115,7 @@ pub fn wait(
     each_key(command, args, |index, access| {
         let key = args.key(index);
         hashes.push(key.hash);
-        let awaited = !matches!(access, Access::Insert | Access::Overwrite);
+        let awaited = !matches!(access, Access::Insert | Access::Overwrite | Access::Create);
         if awaited && !keys.iter().any(|known| **known == *key.bytes) {
             keys.push(key.bytes.into());
         }

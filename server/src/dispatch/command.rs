@@ -122,6 +122,8 @@ pub struct Keys {
 pub enum Place {
     /// One key.
     At(usize),
+    /// Two keys, one after the other.
+    Pair { first: usize },
     /// From `first` on every `step`th word, up to `last` counted from the end (0 is the last word).
     Range {
         first: usize,
@@ -164,6 +166,8 @@ pub enum Access {
     Take,
     /// OW: overwrites without looking.
     Overwrite,
+    /// OW: writes where nothing was.
+    Create,
     /// RM: removes.
     Remove,
 }
@@ -211,6 +215,7 @@ pub enum Flag {
     Write,
     NoMandatoryKeys,
     MayReplicate,
+    /// Its words from the first on are channels of a shard: they have a slot as keys have, but are none.
     NotKey,
 }
 

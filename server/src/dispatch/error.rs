@@ -26,6 +26,7 @@ impl Error {
         NO_AUTH = "NOAUTH Authentication required.";
         WRONG_PASS = "WRONGPASS invalid username-password pair or user is disabled.";
         NO_PROTO = "NOPROTO unsupported protocol version";
+        OUTSIDE_I32 = "ERR value is out of range, value must between -2147483648 and 2147483647";
         DB_INDEX = "ERR DB index is out of range";
         SAME_OBJECT = "ERR source and destination objects are the same";
         OFFSET_RANGE = "ERR offset is out of range";

@@ -19,6 +19,9 @@ pub fn each_key(command: &Command, args: &Args<'_>, mut visit: impl FnMut(usize,
                     visit(index, keys.access);
                 }
             }
+            Place::Pair { first } => {
+                (first..words.min(first + 2)).for_each(|index| visit(index, keys.access));
+            }
             Place::Range { first, last, step } => {
                 (first..words.saturating_sub(last))
                     .step_by(step)

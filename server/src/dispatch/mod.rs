@@ -63,7 +63,9 @@ pub struct Found<'t> {
 pub fn find(args: &Args<'_>) -> Option<Found<'static>> {
     let registered = table::table().find(args.get(0)?)?;
     let first_key = match registered.command.keys.first().map(|keys| keys.place) {
-        Some(Place::At(index) | Place::Range { first: index, .. }) => match args.get(index) {
+        Some(
+            Place::At(index) | Place::Pair { first: index } | Place::Range { first: index, .. },
+        ) => match args.get(index) {
             Some(word) => (index, storage::hash::hash(word)),
             None => args::NO_KEY,
         },

@@ -61,8 +61,8 @@ fn access(registered: &Registered) -> KeyAccess {
 fn needs<'a>(request: &'a Request<'_>) -> (Option<&'static str>, Vec<&'a [u8]>) {
     let one = |name, key: &'a [u8]| (Some(name), vec![key]);
     match request {
-        Request::Get { keys, .. } => (Some("GET"), keys.clone().collect()),
-        Request::GetAndTouch { keys, .. } => (Some("GETEX"), keys.clone().collect()),
+        Request::Get { keys, .. } => (Some("GET"), keys.collect()),
+        Request::GetAndTouch { keys, .. } => (Some("GETEX"), keys.collect()),
         Request::Store { key, .. } => one("SET", key),
         Request::Delete { key, .. } => one("DEL", key),
         Request::Increment { key, .. } | Request::Decrement { key, .. } => one("INCRBY", key),

@@ -121,7 +121,7 @@ fn text_field(table: &Table, name: &str) -> Option<Vec<u8>> {
 
 /// As C converts a double to a 64-bit integer on the machines that matter: what does not fit is the least one.
 pub(super) fn to_integer(number: f64) -> i64 {
-    if number >= -9_223_372_036_854_775_808.0 && number < 9_223_372_036_854_775_808.0 {
+    if (-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0).contains(&number) {
         number as i64
     } else {
         i64::MIN

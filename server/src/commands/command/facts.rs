@@ -2,7 +2,7 @@
 
 use super::tips;
 use crate::dispatch::{
-    command::{Access, Category, Command, Flag, Group, Keys, Place, Reply, Run},
+    command::{Access, Arity, Category, Command, Flag, Group, Keys, Place, Reply, Run},
     table::Registered,
 };
 
@@ -28,8 +28,9 @@ pub(super) fn write(registered: &Registered, reply: &mut Reply) {
     }
     let specifications: Vec<&Keys> = specifications(command).collect();
     reply.set(specifications.len());
-    for keys in specifications {
-        write_specification(keys, reply);
+    for (number, keys) in specifications.into_iter().enumerate() {
+        let note = note(&registered.full_name, number);
+        write_specification(command, keys, note, reply);
     }
     reply.array(registered.subcommands.len());
     for subcommand in &registered.subcommands {
@@ -120,7 +121,9 @@ pub(crate) fn category(name: &[u8]) -> Option<Category> {
 /// All ACL categories of a command: what its group and flags imply, and what it declares beyond.
 pub(crate) fn categories(command: &Command) -> Vec<Category> {
     let container = matches!(command.run, Run::Container);
-    let group = group_category(command.group).filter(|_| !container);
+    // WAIT and WAITAOF are generic commands that concern the connection, not keys.
+    let elsewhere = command.categories.contains(&Category::Connection);
+    let group = group_category(command.group).filter(|_| !container && !elsewhere);
     let implied = |category: Category| {
         let script = command.group == Group::Scripting;
         match category {
@@ -152,29 +155,36 @@ fn group_category(group: Group) -> Option<Category> {
         Group::Hash => Category::Hash,
         Group::HyperLogLog => Category::HyperLogLog,
         Group::List => Category::List,
-        Group::PubSub => Category::PubSub,
         Group::Scripting => Category::Scripting,
         Group::Set => Category::Set,
         Group::SortedSet => Category::SortedSet,
         Group::Stream => Category::Stream,
         Group::String => Category::String,
         Group::Transactions => Category::Transaction,
-        Group::Cluster | Group::Server => return None,
+        // The flag tells for publishing and subscribing: PUBSUB HELP is of the group, not of the category.
+        Group::Cluster | Group::PubSub | Group::Server => return None,
     })
 }
 
 /// Where keys are, but for commands that work on every shard whatever their words say.
 pub(super) fn specifications(command: &Command) -> impl Iterator<Item = &'static Keys> + use<> {
-    command
-        .keys
-        .iter()
-        .filter(|keys| keys.place != Place::AllShards)
+    let keys = match (command.has(Flag::NotKey), command.arity) {
+        (true, Arity::Exactly(_)) => ONE_CHANNEL,
+        (true, Arity::AtLeast(_)) => CHANNELS,
+        (false, _) => command.keys,
+    };
+    keys.iter().filter(|keys| keys.place != Place::AllShards)
 }
+
+/// Channels of a shard, which are shown where keys are; the access is not.
+const ONE_CHANNEL: &[Keys] = &[Keys::at(1, Access::Inspect)];
+const CHANNELS: &[Keys] = &[Keys::all(1, Access::Inspect)];
 
 /// First word, last word (counted from the end if negative) and step of keys at fixed places.
 fn span(place: Place) -> Option<[i64; 3]> {
     match place {
         Place::At(index) => Some([index as i64, index as i64, 1]),
+        Place::Pair { first } => Some([first as i64, first as i64 + 1, 1]),
         Place::Range { first, last, step } => Some([first as i64, -1 - last as i64, step as i64]),
         _ => None,
     }
@@ -206,9 +216,28 @@ pub(super) fn write_access(access: Access, reply: &mut Reply) {
         Access::Delete => &["RW", "delete"],
         Access::Take => &["RW", "access", "delete"],
         Access::Overwrite => &["OW", "update"],
+        Access::Create => &["OW", "insert"],
         Access::Remove => &["RM", "delete"],
     };
     write_set(reply, names);
+}
+
+/// What a specification says in words about the access it declares.
+fn note(command: &str, specification: usize) -> Option<&'static str> {
+    let note = match command {
+        "bitfield" => "This command allows both access and modification of the key",
+        "eval" | "fcall" => {
+            "We cannot tell how the keys will be used so we assume the worst, RW and UPDATE"
+        }
+        "eval_ro" | "fcall_ro" => {
+            "We cannot tell how the keys will be used so we assume the worst, RO and ACCESS"
+        }
+        "getex" => "RW and UPDATE because it changes the TTL",
+        "set" => "RW and ACCESS due to the optional `GET` argument",
+        "xadd" => "UPDATE instead of INSERT because of the optional trimming feature",
+        _ => return None,
+    };
+    (specification == 0).then_some(note)
 }
 
 /// How the keys of a place are found.
@@ -217,7 +246,7 @@ enum Find {
     Count { step: i64 },
 }
 
-fn write_specification(keys: &Keys, reply: &mut Reply) {
+fn write_specification(command: &Command, keys: &Keys, note: Option<&str>, reply: &mut Reply) {
     let (begin, keyword, find) = match keys.place {
         Place::At(index) => {
             let find = Find::Range {
@@ -226,6 +255,14 @@ fn write_specification(keys: &Keys, reply: &mut Reply) {
                 limit: 0,
             };
             (index, None, find)
+        }
+        Place::Pair { first } => {
+            let find = Find::Range {
+                last: 1,
+                step: 1,
+                limit: 0,
+            };
+            (first, None, find)
         }
         Place::Range { first, last, step } => {
             let find = Find::Range {
@@ -268,9 +305,18 @@ fn write_specification(keys: &Keys, reply: &mut Reply) {
             return;
         }
     };
-    reply.map(3);
+    reply.map(3 + usize::from(note.is_some()));
+    if let Some(note) = note {
+        reply.bulk(b"notes");
+        reply.bulk(note.as_bytes());
+    }
     reply.bulk(b"flags");
-    write_access(keys.access, reply);
+    match command.name {
+        _ if command.has(Flag::NotKey) => write_set(reply, &["not_key"]),
+        // The options tell what they really do.
+        "SET" | "BITFIELD" => write_set(reply, &["RW", "access", "update", "variable_flags"]),
+        _ => write_access(keys.access, reply),
+    }
     reply.bulk(b"begin_search");
     let begin = begin as i64;
     match keyword {

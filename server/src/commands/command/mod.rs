@@ -7,6 +7,7 @@ mod tips;
 
 use super::help::help;
 use crate::{
+    acl::check::actual_access,
     dispatch::{
         args::Args,
         command::{Access, Arity::*, Category, Command, Flag, Group, Reply, Result, Run},
@@ -266,6 +267,7 @@ fn keys_of<'a>(request: &Args<'a>) -> Result<Vec<(&'a [u8], Access)>> {
     }
     let mut found = Vec::new();
     let sound = keys::each_key(command, request, |index, access| {
+        let access = actual_access(command, request, access);
         found.push((request.word(index), access));
     });
     if !sound {

@@ -121,7 +121,7 @@ const SETID: Command = Command {
     complexity: "O(1)",
     group: Group::Stream,
     arity: AtLeast(5),
-    keys: &[Keys::at(2, Access::Update)],
+    keys: &[Keys::at(2, Access::Alter)],
     flags: &[Flag::Write],
     categories: &[],
     run: Run::Write(set_id),
