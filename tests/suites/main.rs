@@ -21,5 +21,6 @@ mod replication;
 mod sets;
 mod snapshot;
 mod sorted_sets;
+mod streams;
 mod strings;
 mod watching;

@@ -133,15 +133,11 @@ fn read_nodes<R: Read>(reader: &mut Reader<R>) -> Result<(Vec<Node>, Bounds), Er
         if after.is_some_and(|after| first <= after) {
             return Err(BAD_NODE);
         }
-        let len_before = bounds.len;
         let mut entries = node.entries()?;
         while let Some(id) = entries.read_next()? {
             bounds.len += 1;
             bounds.first.get_or_insert(id);
             bounds.last = Some(id);
-        }
-        if bounds.len == len_before {
-            return Err(BAD_NODE);
         }
         after = entries.previous;
         nodes.push(node);
@@ -285,7 +281,10 @@ pub fn write_stream<W: io::Write>(
     value: &stream::Stream,
     writer: &mut Writer<W>,
 ) -> io::Result<()> {
-    writer.length(value.block_count() as u64)?;
+    let blocks = value
+        .block_entries()
+        .filter_map(|mut entries| entries.next());
+    writer.length(blocks.count() as u64)?;
     let mut builder = NodeBuilder::new(usize::MAX, usize::MAX);
     let mut pairs = Vec::new();
     for entries in value.block_entries() {

@@ -49,6 +49,7 @@ const STREAM: Command = Command {
 };
 
 fn stream(db: &Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
+    let stream = db.read::<Stream>(args.key(2))?.ok_or(Error::NO_SUCH_KEY)?;
     let full = match args.len() {
         3 => false,
         4 | 6 if args.is(3, "FULL") => true,
@@ -65,7 +66,6 @@ fn stream(db: &Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
             count => usize::try_from(count).unwrap_or(usize::MAX),
         };
     }
-    let stream = db.read::<Stream>(args.key(2))?.ok_or(Error::NO_SUCH_KEY)?;
     reply.map(if full { 9 } else { 10 });
     reply.bulk(b"length");
     reply.integer(stream.len() as i64);

@@ -5,7 +5,7 @@ use storage::{
     keyspace::Key,
     value::{
         number,
-        stream::{Id, MAX_ID, MIN_ID, Stream, next_id},
+        stream::{Id, MAX_ID, MIN_ID, Stream, next_id, previous_id},
     },
 };
 
@@ -47,13 +47,9 @@ fn xread(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result<Progress
         let stream = db.read::<Stream>(key)?;
         let after = match word {
             b"$" => stream.map_or(MIN_ID, |stream| stream.last_id),
-            b"+" => {
-                let last = stream.and_then(Stream::last_entry);
-                let before = last.and_then(|last| storage::value::stream::previous_id(last.id));
-                before
-                    .or(stream.map(|stream| stream.last_id))
-                    .unwrap_or(MIN_ID)
-            }
+            b"+" => stream
+                .and_then(|stream| previous_id(stream.last_id))
+                .unwrap_or(MIN_ID),
             b">" => {
                 return Err(Error::from_static(
                     "ERR The > ID can be specified only when calling XREADGROUP using the GROUP <group> <consumer> option.",
@@ -276,42 +272,56 @@ fn xreadgroup(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result<Pro
         }
         let what = match word {
             b"$" => return Err(meaningless('$')),
+            b"+" => return Err(meaningless('+')),
             b">" => Wanted::New,
-            word => Wanted::History(id::parse(word)?),
+            word => match id::parse(word)? {
+                MAX_ID => Wanted::New,
+                after => Wanted::History(after),
+            },
         };
         wanted.push((at, what));
     }
     let now = db.now().millis();
-    let mut ready = Vec::new();
+    let mark = reply.mark();
+    let slot = reply.array_deferred();
+    let mut served = 0;
     for (at, what) in wanted {
         let (key, _) = options.stream(args, at);
         create_consumer(db, key, group, consumer, now)?;
-        let has_news = || -> Result<bool> {
-            let stream = db.read::<Stream>(key)?;
-            Ok(stream.is_some_and(|stream| {
-                let read = stream.group(group).map_or(MAX_ID, |group| group.last_id);
-                stream.last_entry().is_some_and(|last| last.id > read)
-            }))
-        };
-        if matches!(what, Wanted::History(_)) || has_news()? {
-            ready.push((at, what));
+        match what {
+            Wanted::New if !has_news(db, key, group)? => continue,
+            Wanted::New => {
+                begin_stream(reply, key.bytes);
+                deliver(db, key, args, &options, reply)?;
+            }
+            Wanted::History(after) => {
+                begin_stream(reply, key.bytes);
+                repeat(db, key, args, after, &options, reply)?;
+            }
         }
+        served += 1;
     }
-    if ready.is_empty() {
+    if served == 0 {
+        reply.truncate(mark);
         return Ok(options.wait(reply));
     }
-    begin_streams(reply, ready.len());
-    for (at, what) in ready {
-        let (key, _) = options.stream(args, at);
-        begin_stream(reply, key.bytes);
-        match what {
-            Wanted::New => deliver(db, key, args, &options, reply)?,
-            Wanted::History(after) => repeat(db, key, args, after, &options, reply)?,
-        }
+    if is_resp3(reply) {
+        reply.set_map_len(slot, served);
+    } else {
+        reply.set_array_len(slot, served);
     }
     // What changed was logged.
     db.changes.log_nothing();
     Ok(Progress::Done)
+}
+
+/// Whether there is something that the group has not read.
+fn has_news(db: &Db<'_>, key: Key<'_>, group: &[u8]) -> Result<bool> {
+    let stream = db.read::<Stream>(key)?;
+    Ok(stream.is_some_and(|stream| {
+        let read = stream.group(group).map_or(MAX_ID, |group| group.last_id);
+        stream.last_entry().is_some_and(|last| last.id > read)
+    }))
 }
 
 fn meaningless(symbol: char) -> Error {
@@ -369,6 +379,7 @@ fn deliver(
         .group(name)
         .and_then(|group| next_id(group.last_id))
         .unwrap_or(MAX_ID);
+    let first = entries.first_id();
     let slot = reply.array_deferred();
     let (ids, group) = stream
         .change_group(name, |group| {
@@ -376,7 +387,9 @@ fn deliver(
             for entry in entries.range(start, MAX_ID).take(options.count) {
                 write_entry(reply, &entry);
                 group.entries_read = match group.entries_read {
-                    Some(read) if !entries.has_gaps_from(group.last_id) => {
+                    Some(read)
+                        if group.last_id >= first && !entries.has_gaps_from(group.last_id) =>
+                    {
                         Some(read.saturating_add(1))
                     }
                     read if entries.entries_added == 0 => read,
@@ -388,7 +401,7 @@ fn deliver(
                 }
                 ids.push(entry.id);
             }
-            if !ids.is_empty() {
+            if !ids.is_empty() && !options.acknowledged {
                 group.saw(consumer, now, true);
             }
             (ids, (group.last_id, group.entries_read))

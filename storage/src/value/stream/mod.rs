@@ -98,7 +98,7 @@ impl Stream {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.blocks.is_empty()
+        self.len == 0
     }
 
     /// The first entry's ID; 0-0 if there is none.
@@ -141,10 +141,8 @@ impl Stream {
                 (Element::new(field), Element::new(value))
             })
             .collect();
-        let begins = self
-            .blocks
-            .last()
-            .is_none_or(|(_, block)| block.is_full(text_bytes, limits));
+        let is_full = |(_, block): (_, &Arc<Block>)| block.is_full(text_bytes, limits);
+        let begins = self.blocks.is_empty() || self.blocks.last().is_some_and(is_full);
         self.push(id, &pairs, begins);
         self.entries_added = self.entries_added.saturating_add(1);
     }
@@ -228,7 +226,11 @@ impl Stream {
         if block.last() < id || !block.walk().any(|entry| entry.id == id) {
             return false;
         }
+        let is_last = block.count() == 1;
         self.change_block(first, |block| usize::from(block.delete(id)));
+        if is_last {
+            self.remove_block(first);
+        }
         self.max_deleted_id = self.max_deleted_id.max(id);
         true
     }
@@ -252,6 +254,7 @@ impl Stream {
                 deleted += count;
                 continue;
             }
+            // A block whose last entries were deleted one by one may stay with none, as in Valkey.
             if !trim.approximate {
                 let mut excess = match trim.keep {
                     Keep::MaxLen(max_len) => self.len - max_len,
@@ -278,20 +281,13 @@ impl Stream {
         let outcome = self.blocks.update(&first, |block| {
             let before = block.memory_bytes();
             let deleted = change(Arc::make_mut(block));
-            (
-                block.memory_bytes().wrapping_sub(before),
-                deleted,
-                block.count(),
-            )
+            (block.memory_bytes().wrapping_sub(before), deleted)
         });
-        let Some((bytes, deleted, left)) = outcome else {
+        let Some((bytes, deleted)) = outcome else {
             return 0;
         };
         self.block_bytes = self.block_bytes.wrapping_add(bytes);
         self.len -= deleted;
-        if left == 0 {
-            self.remove_block(first);
-        }
         deleted
     }
 
@@ -371,7 +367,7 @@ impl Stream {
         let trimmed = self.entries_added.checked_sub(self.len as u64)?;
         if self.max_deleted_id == MIN_ID || self.max_deleted_id < first {
             if id < first {
-                return Some(trimmed);
+                return (id == MIN_ID || id >= self.max_deleted_id).then_some(trimmed);
             }
             if id == first {
                 return Some(trimmed + 1);
