@@ -4,7 +4,7 @@ use storage::{changes::EventClass, db::Db, keyspace::Key, time::Timestamp, value
 
 use super::{
     fields::{self, FieldWords},
-    log_words,
+    log_words, write_time,
 };
 use crate::{
     commands::{
@@ -112,11 +112,11 @@ fn set_deadlines(
     name: &str,
     reply: &mut Reply,
 ) -> Result {
-    let (key, now) = (args.key(1), db.now());
+    let (key, now) = (args.key(1), write_time(db));
     let keyword = fields::keyword(args, 3)?;
     let conditions = Conditions::read(args.from(3).take(keyword - 3))?;
     let fields = FieldWords::read(args, keyword + 1, 1)?;
-    let deadline = deadline::read_not_negative(args.word(2), unit, base, now, name)?;
+    let deadline = deadline::read_not_negative(args.word(2), unit, base, db.now(), name)?;
     let passed = fields::is_past(db, deadline);
     reply.array(fields.len());
     let mut changed = Vec::new();
@@ -297,7 +297,7 @@ pub(super) const HPERSIST: Command = Command {
 };
 
 fn hpersist(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
-    let (key, now) = (args.key(1), db.now());
+    let (key, now) = (args.key(1), write_time(db));
     let fields = fields::after_keyword(args)?;
     reply.array(fields.len());
     let mut persisted = Vec::new();

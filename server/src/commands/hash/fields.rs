@@ -13,7 +13,9 @@ use storage::{
     },
 };
 
-use super::{changed_fields, deadlines, limits, log_pairs, log_words, tell_replaced, write_value};
+use super::{
+    changed_fields, deadlines, limits, log_pairs, log_words, tell_replaced, write_time, write_value,
+};
 use crate::{
     commands::deadline::{self, Base, Unit},
     dispatch::{
@@ -227,7 +229,7 @@ fn set_fields(
     fields: FieldWords,
     expiry: Resolved,
 ) -> Result {
-    let (limits, now) = (limits(db.settings()), db.now());
+    let (limits, now) = (limits(db.settings()), write_time(db));
     let past = matches!(expiry, Resolved::At(at) if is_past(db, at));
     let deadline = match expiry {
         Resolved::Keep => FieldDeadline::Keep,

@@ -108,7 +108,7 @@ fn set_pairs(db: &mut Db<'_>, args: &Args<'_>, command: &str) -> Result<usize> {
         return Err(Error::wrong_arity(command));
     }
     let key = args.key(1);
-    let (limits, now) = (limits(db.settings()), db.now());
+    let (limits, now) = (limits(db.settings()), write_time(db));
     let pairs = (args.len() - 2) / 2;
     let mut hash = db.write_or_create(key, Hash::new)?;
     if pairs > 1 {
@@ -146,7 +146,7 @@ const HSETNX: Command = Command {
 
 fn hsetnx(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
     let (key, field, value) = (args.key(1), args.word(2), args.word(3));
-    let (limits, now) = (limits(db.settings()), db.now());
+    let (limits, now) = (limits(db.settings()), write_time(db));
     let exists = db
         .write::<Hash>(key)?
         .is_some_and(|hash| hash.contains(field, now));
@@ -228,7 +228,7 @@ const HDEL: Command = Command {
 };
 
 fn hdel(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
-    let (key, now) = (args.key(1), db.now());
+    let (key, now) = (args.key(1), write_time(db));
     let removed = match db.write::<Hash>(key)? {
         None => 0,
         Some(mut hash) => args
@@ -389,7 +389,7 @@ fn store_sum(
     sum: &[u8],
     event: &'static str,
 ) -> Result {
-    let (limits, now) = (limits(db.settings()), db.now());
+    let (limits, now) = (limits(db.settings()), write_time(db));
     let mut hash = db.write_or_create(key, Hash::new)?;
     let len = hash.len();
     let is_new = hash.set(field, sum, FieldDeadline::Keep, now, &limits);
@@ -400,6 +400,16 @@ fn store_sum(
     db.changed(key, EventClass::Hash, event);
     log_pairs(db, key, deadline, &[field, sum]);
     Ok(())
+}
+
+/// The time by which fields that a command changes have expired: none has where that is the primary's to say, since what
+/// comes from it is about fields as they are there.
+fn write_time(db: &Db<'_>) -> Timestamp {
+    if db.keyspace().deletes_expired() {
+        db.now()
+    } else {
+        Timestamp::MIN
+    }
 }
 
 /// Tells that so many of the fields just set were there, but had expired, if any were.
