@@ -117,7 +117,10 @@ impl Found<'_> {
 mod tests {
     use super::*;
 
-    fn parts(text: &str) -> Option<(&[u8], &[u8], Option<&[u8]>)> {
+    /// Before the star, after it, and the field.
+    type Parts<'a> = (&'a [u8], &'a [u8], Option<&'a [u8]>);
+
+    fn parts(text: &str) -> Option<Parts<'_>> {
         match Pattern::new(text.as_bytes()) {
             Pattern::Named {
                 before,
