@@ -9,6 +9,7 @@ pub mod connection;
 pub mod deadline;
 pub mod debug;
 pub mod dump;
+pub mod function;
 pub mod geo;
 pub mod hash;
 mod help;
@@ -44,6 +45,7 @@ pub const FAMILIES: &[&[&Command]] = &[
     geo::COMMANDS,
     hash::COMMANDS,
     hyperloglog::COMMANDS,
+    function::COMMANDS,
     info::COMMANDS,
     keys::COMMANDS,
     list::COMMANDS,

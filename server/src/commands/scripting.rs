@@ -12,27 +12,27 @@ use crate::{
         },
         error::Error,
     },
-    scripting::{self, Call, Kill, Origin, Script, parse_sha},
+    scripting::{self, Call, Kill, Origin, Program, Script, parse_sha},
     session::Session,
 };
 
 pub const COMMANDS: &[&Command] = &[&EVAL, &EVALSHA, &EVALSHA_RO, &EVAL_RO, &SCRIPT];
 
 const NO_SCRIPT: Error = Error::from_static("NOSCRIPT No matching script.");
-const NOT_BUSY: Error = Error::from_static("NOTBUSY No scripts in execution right now.");
-const UNKILLABLE: Error = Error::from_static(
+pub(super) const NOT_BUSY: Error = Error::from_static("NOTBUSY No scripts in execution right now.");
+pub(super) const UNKILLABLE: Error = Error::from_static(
     "UNKILLABLE Sorry the script already executed write commands against the dataset. You can either wait the \
      script termination or kill the server in a hard way using the SHUTDOWN NOSAVE command.",
 );
 
-const fn counted_keys(access: Access) -> Keys {
+pub(super) const fn counted_keys(access: Access) -> Keys {
     Keys {
         place: Place::Count { at: 2 },
         access,
     }
 }
 
-const EVAL: Command = Command {
+pub(super) const EVAL: Command = Command {
     name: "EVAL",
     syntax: "script numkeys [key [key ...]] [arg [arg ...]]",
     summary: "Executes a server-side Lua script.",
@@ -68,7 +68,7 @@ const EVALSHA: Command = Command {
     subcommands: &[],
 };
 
-const EVAL_RO: Command = Command {
+pub(super) const EVAL_RO: Command = Command {
     name: "EVAL_RO",
     syntax: "script numkeys [key [key ...]] [arg [arg ...]]",
     summary: "Executes a read-only server-side Lua script.",
@@ -157,11 +157,12 @@ fn run(
     promise: Promise,
 ) -> Result {
     let call = Call {
-        script,
+        program: Program::Script(script),
         args,
         first_key: 3,
         keys,
         read_only: promise == Promise::ReadOnly || script.flags.no_writes,
+        allow_oom: script.flags.allow_oom,
     };
     scripting::run(session, db, &call, reply)
 }
@@ -303,11 +304,7 @@ fn kill(session: &mut Session, _args: &Args<'_>, reply: &mut Reply) -> Result {
         Kill::Killed => reply.ok(),
         Kill::NoneRuns => return Err(NOT_BUSY),
         Kill::Wrote => return Err(UNKILLABLE),
-        Kill::OtherKind => {
-            return Err(Error::from_static(
-                "BUSY Valkey is busy running a script. You can only call FUNCTION KILL or SHUTDOWN NOSAVE.",
-            ));
-        }
+        Kill::OtherKind => return Err(session.server.scripting.slow.busy()),
     }
     Ok(())
 }

@@ -213,6 +213,9 @@ fn admit(
     if session.flags.monitors && touches_data(command) {
         return Err(Error::general("Replica can't interact with the keyspace"));
     }
+    if session.server.scripting.slow.any() && !command.has(Flag::AllowBusy) {
+        return Err(session.server.scripting.slow.busy());
+    }
     if session.flags.subscribed && session.version == Version::Resp2 {
         subscribers_may(registered)?;
     }

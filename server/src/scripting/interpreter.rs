@@ -14,12 +14,15 @@ use mlua::{
 use protocol::resp::reply::Version;
 
 use super::{
-    Scripting, Sha, api, libraries,
+    Scripting, Sha, api,
+    functions::{Library, Registering, check_names, register},
+    libraries,
     problem::{self, Problem, raise},
     random::Random,
     running::Running,
+    shebang::quoting,
 };
-use crate::server::Server;
+use crate::{dispatch, server::Server};
 
 /// Memory that the values of one interpreter may take.
 const MEMORY_MAX_BYTES: usize = 1 << 30;
@@ -27,6 +30,9 @@ const MEMORY_MAX_BYTES: usize = 1 << 30;
 const INSTRUCTIONS_PER_LOOK: u32 = 100_000;
 /// Compiled scripts kept; beyond this many all are forgotten, and compiled again when they are asked for.
 const COMPILED_MAX: usize = 2000;
+
+/// Milliseconds that a library may take to register its functions.
+const LOADING_MAX_MS: u64 = 500;
 
 thread_local! {
     static INTERPRETER: RefCell<Option<Rc<Interpreter>>> = const { RefCell::new(None) };
@@ -37,11 +43,32 @@ pub(super) struct Interpreter {
     pub(super) lua: Lua,
     /// Runs a function under the error handler.
     run: Function,
+    /// Runs a function with two arguments under the error handler.
+    call: Function,
+    /// Chooses what the globals are.
+    enter: Function,
+    view: Cell<View>,
     /// The globals that scripts see.
     visible: Table,
     pub(super) state: Rc<State>,
     compiled: RefCell<HashMap<Sha, Function>>,
+    libraries: RefCell<HashMap<Box<[u8]>, Loaded>>,
     generation: u64,
+}
+
+/// What the globals are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum View {
+    Script,
+    Function,
+    /// A library that registers its functions.
+    Loading,
+}
+
+/// A library that was run here.
+struct Loaded {
+    library: Arc<Library>,
+    functions: HashMap<Box<[u8]>, Function>,
 }
 
 /// What the functions of the `redis` table work with.
@@ -51,6 +78,8 @@ pub(super) struct State {
     pub(super) command: RefCell<Option<Function>>,
     /// The RESP version that replies come in.
     pub(super) version: Cell<Version>,
+    /// What the library that is loaded now has registered.
+    pub(super) registered: RefCell<Vec<Registering>>,
     pub(super) random: Random,
     pub(super) running: Running,
 }
@@ -81,7 +110,7 @@ impl Interpreter {
             .load(include_str!("sandbox.lua"))
             .set_name("=server")
             .set_mode(ChunkMode::Text);
-        let (run, _call, visible, _protect): (Function, Function, Table, Function) =
+        let (run, call, enter, visible): (Function, Function, Function, Table) =
             sandbox.call(natives)?;
         let (shared, running) = (server.clone(), state.clone());
         let look = HookTriggers::new().every_nth_instruction(INSTRUCTIONS_PER_LOOK);
@@ -94,9 +123,13 @@ impl Interpreter {
         Ok(Interpreter {
             lua,
             run,
+            call,
+            enter,
+            view: Cell::new(View::Script),
             visible,
             state,
             compiled: RefCell::default(),
+            libraries: RefCell::default(),
             generation,
         })
     }
@@ -134,6 +167,100 @@ impl Interpreter {
     pub(super) fn set_arguments(&self, keys: Value, arguments: Value) -> mlua::Result<()> {
         self.visible.raw_set("KEYS", keys)?;
         self.visible.raw_set("ARGV", arguments)
+    }
+
+    fn enter(&self, view: View) -> mlua::Result<()> {
+        if self.view.replace(view) == view {
+            return Ok(());
+        }
+        self.enter.call(match view {
+            View::Script => "script",
+            View::Function => "function",
+            View::Loading => "loading",
+        })
+    }
+
+    /// Runs a library: what it registers.
+    ///
+    /// # Errors
+    /// It does not compile, fails, or registers what may not be.
+    pub(super) fn load_library(
+        &self,
+        program: &[u8],
+    ) -> dispatch::command::Result<Vec<Registering>> {
+        let function = self
+            .compile_as("@user_function", program)
+            .map_err(|message| {
+                dispatch::error::Error::general(format!("Error compiling function: {message}"))
+            })?;
+        self.state.registered.borrow_mut().clear();
+        let failed = |text: &[u8]| quoting("Error registering functions: ", text, "");
+        let broken = |error: Error| failed(format!("ERR {error}").as_bytes());
+        self.enter(View::Loading).map_err(broken)?;
+        self.state.running.begin(LOADING_MAX_MS, None);
+        self.state.running.limit();
+        let outcome = self.run.call::<(bool, Value)>(function);
+        self.state.running.stop();
+        self.enter(View::Script).map_err(broken)?;
+        let registered = std::mem::take(&mut *self.state.registered.borrow_mut());
+        match outcome.map_err(broken)? {
+            (true, _) => {
+                check_names(&registered)?;
+                Ok(registered)
+            }
+            (false, problem) => Err(failed(&problem::message(&problem))),
+        }
+    }
+
+    /// A function of a library, which is run first if it is new here.
+    ///
+    /// # Errors
+    /// As [`Interpreter::load_library`].
+    pub(super) fn function(
+        &self,
+        library: &Arc<Library>,
+        name: &[u8],
+    ) -> dispatch::command::Result<Function> {
+        let known = |loaded: &Loaded| Arc::ptr_eq(&loaded.library, library);
+        if !self
+            .libraries
+            .borrow()
+            .get(&library.name)
+            .is_some_and(known)
+        {
+            let registered = self.load_library(library.program())?;
+            let functions = registered
+                .into_iter()
+                .map(|one| (one.described.name, one.callback));
+            let loaded = Loaded {
+                library: library.clone(),
+                functions: functions.collect(),
+            };
+            self.libraries
+                .borrow_mut()
+                .insert(library.name.clone(), loaded);
+        }
+        let libraries = self.libraries.borrow();
+        let found = libraries
+            .get(&library.name)
+            .and_then(|loaded| loaded.functions.get(name));
+        found.cloned().ok_or(dispatch::error::Error::from_static(
+            "ERR Function not found",
+        ))
+    }
+
+    /// Runs a library's function, as [`Interpreter::run`] does a script.
+    pub(super) fn call(
+        &self,
+        function: Function,
+        keys: Value,
+        arguments: Value,
+    ) -> mlua::Result<Result<Value, Value>> {
+        self.enter(View::Function)?;
+        let outcome = self.call.call::<(bool, Value)>((function, keys, arguments));
+        self.enter(View::Script)?;
+        let (ok, value) = outcome?;
+        Ok(if ok { Ok(value) } else { Err(value) })
     }
 
     /// Runs a compiled script: what it returned, or the error that nobody caught.
@@ -199,6 +326,13 @@ fn natives(lua: &Lua, server: &Arc<Server>, state: &Rc<State>) -> mlua::Result<T
     })?;
     table.raw_set("randomseed", seed)?;
     table.raw_set("redis", api::table(lua, server, state)?)?;
+    let registry = state.clone();
+    let register = native(lua, move |_, args| {
+        let registering = register(&args)?;
+        registry.registered.borrow_mut().push(registering);
+        Ok(MultiValue::new())
+    })?;
+    table.raw_set("register_function", register)?;
     libraries::add(lua, &table)?;
     Ok(table)
 }

@@ -7,6 +7,7 @@
 
 mod api;
 mod convert;
+pub mod functions;
 mod interpreter;
 mod libraries;
 mod problem;
@@ -28,7 +29,8 @@ use parking_lot::Mutex;
 use sha1::{Digest, Sha1};
 
 pub use self::{
-    run::{Call, load, run},
+    functions::Functions,
+    run::{Call, Program, load, run},
     running::{Kill, Slow},
     shebang::Flags,
 };
@@ -46,6 +48,7 @@ pub struct Scripting {
     cache: Mutex<Cache>,
     /// Changes when the cache is emptied: interpreters of an older one start anew.
     generation: AtomicU64,
+    pub functions: Functions,
     pub slow: Slow,
     pub evicted: AtomicU64,
 }

@@ -139,14 +139,23 @@ pub(super) fn handler(lua: &Lua, problem: Value) -> mlua::Result<Value> {
     Ok(Value::Table(table))
 }
 
+/// The text of an uncaught error without its place.
+pub(super) fn message(problem: &Value) -> Vec<u8> {
+    let text = match problem {
+        Value::Table(table) => table.raw_get::<Value>("err").ok(),
+        _ => None,
+    };
+    match text {
+        Some(Value::String(text)) => text.as_bytes().to_vec(),
+        _ => b"ERR unknown error".to_vec(),
+    }
+}
+
 /// The text of an uncaught error, as clients read it.
 pub(super) fn text_of(problem: &Value) -> Vec<u8> {
+    let mut text = message(problem);
     let Value::Table(table) = problem else {
-        return b"ERR unknown error".to_vec();
-    };
-    let mut text = match table.raw_get::<Value>("err") {
-        Ok(Value::String(text)) => text.as_bytes().to_vec(),
-        _ => b"ERR unknown error".to_vec(),
+        return text;
     };
     let source = table.raw_get::<Option<String>>("source").ok().flatten();
     let line = table.raw_get::<Option<i64>>("line").ok().flatten();

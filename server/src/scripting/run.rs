@@ -12,10 +12,12 @@ use storage::{changes::Changes, db::Db};
 use super::{
     Origin, Script,
     convert::{self, number_text},
+    functions::Library,
     interpreter::{Interpreter, State},
     problem,
 };
 use crate::{
+    commands::acl,
     dispatch::{
         self,
         args::Args,
@@ -40,7 +42,7 @@ const WRITES_REFUSED: Error =
 
 /// A script with what it is called with.
 pub struct Call<'a> {
-    pub script: &'a Arc<Script>,
+    pub program: Program<'a>,
     /// The whole request.
     pub args: &'a Args<'a>,
     /// The word that is the first key.
@@ -48,6 +50,27 @@ pub struct Call<'a> {
     pub keys: usize,
     /// EVAL_RO, or a script that promises not to write.
     pub read_only: bool,
+    /// It may run without memory to spare.
+    pub allow_oom: bool,
+}
+
+/// What is called.
+#[derive(Clone, Copy)]
+pub enum Program<'a> {
+    Script(&'a Arc<Script>),
+    /// A library's function of this name.
+    Function(&'a Arc<Library>, &'a [u8]),
+}
+
+impl Call<'_> {
+    /// Whether it says what it does, and not that it can do without memory.
+    fn needs_room(&self) -> bool {
+        let says_what_it_does = match self.program {
+            Program::Script(script) => script.body.starts_with(b"#!"),
+            Program::Function(..) => true,
+        };
+        says_what_it_does && !self.allow_oom && !self.read_only
+    }
 }
 
 /// Compiles a script and keeps it.
@@ -72,13 +95,14 @@ fn compile(interpreter: &Interpreter, script: &Script) -> Result<mlua::Function>
 /// Runs a script under all locks and writes its reply. The locks are left to the dispatcher to release.
 pub fn run(session: &mut Session, db: &mut Db<'_>, call: &Call<'_>, reply: &mut Reply) -> Result {
     let interpreter = Interpreter::current(&session.server).map_err(|error| lua_failed(&error))?;
-    let function = compile(&interpreter, call.script)?;
-    let flags = call.script.flags;
-    let says_what_it_does = call.script.body.starts_with(b"#!");
-    if says_what_it_does && !flags.allow_oom && !call.read_only && db.is_out_of_memory() {
+    let (function, name) = match call.program {
+        Program::Script(script) => (compile(&interpreter, script)?, None),
+        Program::Function(library, name) => (interpreter.function(library, name)?, Some(name)),
+    };
+    if call.needs_room() && db.is_out_of_memory() {
         return Err(Error::OUT_OF_MEMORY);
     }
-    pass_arguments(&interpreter, call).map_err(|error| lua_failed(&error))?;
+    let (keys, arguments) = arguments(&interpreter, call).map_err(|error| lua_failed(&error))?;
     let locks_are_ours = !db.is_locked();
     if locks_are_ours {
         db.lock_all();
@@ -86,8 +110,7 @@ pub fn run(session: &mut Session, db: &mut Db<'_>, call: &Call<'_>, reply: &mut 
     let state = &interpreter.state;
     let threshold_ms = session.server.config.settings().busy_reply_threshold;
     state.version.set(Version::Resp2);
-    state.random.seed(0);
-    state.running.begin(threshold_ms, None);
+    state.running.begin(threshold_ms, name);
     state.running.set_command(call.args.to_vec());
     let (database, server) = (session.database, session.server.clone());
     let mut commands = Commands {
@@ -99,12 +122,16 @@ pub fn run(session: &mut Session, db: &mut Db<'_>, call: &Call<'_>, reply: &mut 
         words: Vec::new(),
         spans: Vec::new(),
         read_only: call.read_only,
-        allow_oom: flags.allow_oom,
+        allow_oom: call.allow_oom,
         wrote: false,
     };
     let outcome = interpreter.lua.scope(|scope| {
         let command = scope.create_function_mut(|lua, args| commands.run(lua, &args))?;
         *state.command.borrow_mut() = Some(command);
+        if name.is_some() {
+            return interpreter.call(function, keys, arguments);
+        }
+        interpreter.set_arguments(keys, arguments)?;
         interpreter.run(function)
     });
     *state.command.borrow_mut() = None;
@@ -128,7 +155,8 @@ fn lua_failed(error: &mlua::Error) -> Error {
     Error::general(format!("Error running script: {error}"))
 }
 
-fn pass_arguments(interpreter: &Interpreter, call: &Call<'_>) -> mlua::Result<()> {
+/// The keys and the other arguments as tables.
+fn arguments(interpreter: &Interpreter, call: &Call<'_>) -> mlua::Result<(Value, Value)> {
     let lua = &interpreter.lua;
     let split = call.first_key + call.keys;
     let keys = lua.create_table_with_capacity(call.keys, 0)?;
@@ -140,7 +168,7 @@ fn pass_arguments(interpreter: &Interpreter, call: &Call<'_>) -> mlua::Result<()
     for (index, word) in rest.enumerate() {
         arguments.raw_set(index + 1, lua.create_string(word)?)?;
     }
-    interpreter.set_arguments(Value::Table(keys), Value::Table(arguments))
+    Ok((Value::Table(keys), Value::Table(arguments)))
 }
 
 /// The commands of a script that runs.
@@ -176,11 +204,26 @@ impl Commands<'_, '_, '_> {
             std::mem::take(&mut self.spans),
         );
         let args = Args::new(&words, &spans);
-        let result =
-            admit(&args, self.read_only).and_then(|registered| self.call(registered, &args));
+        let admitted = admit(&args, self.read_only);
+        let result = admitted.and_then(|registered| {
+            self.check_permissions(registered, &args)?;
+            self.call(registered, &args)
+        });
         self.words = words;
         self.spans = spans;
         result
+    }
+
+    fn check_permissions(&self, registered: &Registered, args: &Args<'_>) -> Result {
+        if self.session.user.is_unrestricted() {
+            return Ok(());
+        }
+        acl::check(self.session, self.db, registered, args, "lua").map_err(|denial| {
+            let text = denial.error(&self.session.user);
+            let text = text.as_bytes();
+            let text = text.strip_prefix(b"NOPERM ").unwrap_or(text);
+            Error::new([b"NOPERM ACL failure in script: ", text].concat())
+        })
     }
 
     fn take_words(&mut self, args: &MultiValue) -> Result {

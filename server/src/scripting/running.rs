@@ -11,6 +11,8 @@ use std::{
 
 use parking_lot::Mutex;
 
+use crate::dispatch::error::Error;
+
 /// Scripts that passed `busy-reply-threshold`.
 #[derive(Default)]
 pub struct Slow {
@@ -53,6 +55,16 @@ impl Slow {
         self.scripts.lock().first().cloned()
     }
 
+    /// What others are told meanwhile.
+    pub fn busy(&self) -> Error {
+        let function = self.first().is_some_and(|script| script.function.is_some());
+        Error::from_static(if function {
+            "BUSY Valkey is busy running a script. You can only call FUNCTION KILL or SHUTDOWN NOSAVE."
+        } else {
+            "BUSY Valkey is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE."
+        })
+    }
+
     /// Ends the scripts that may be ended.
     pub fn kill(&self, functions: bool) -> Kill {
         let scripts = self.scripts.lock();
@@ -91,6 +103,8 @@ pub(super) struct Running {
     function: RefCell<Option<Box<[u8]>>>,
     command: RefCell<Vec<Box<[u8]>>>,
     wrote: Cell<bool>,
+    /// It ends by itself at the threshold.
+    limited: Cell<bool>,
     slow: RefCell<Option<Arc<SlowScript>>>,
 }
 
@@ -100,6 +114,17 @@ impl Running {
         self.threshold.set(Duration::from_millis(threshold_ms));
         *self.function.borrow_mut() = function.map(Box::from);
         self.wrote.set(false);
+        self.limited.set(false);
+    }
+
+    /// What runs now ends when it takes too long.
+    pub(super) fn limit(&self) {
+        self.limited.set(true);
+    }
+
+    /// Nothing runs any more; what ran was limited.
+    pub(super) fn stop(&self) {
+        self.started.set(None);
     }
 
     pub(super) fn set_command(&self, command: Vec<Box<[u8]>>) {
@@ -127,6 +152,9 @@ impl Running {
         let Some(started) = self.started.get() else {
             return false;
         };
+        if self.limited.get() {
+            return started.elapsed() > self.threshold.get();
+        }
         if let Some(script) = &*self.slow.borrow() {
             return script.kill.load(Ordering::Relaxed) && !self.wrote.get();
         }

@@ -6,7 +6,7 @@
 local native = ...
 
 local error, type, tostring, byte = error, type, tostring, string.byte
-local next, pairs, rawget, rawset, rawequal = next, pairs, rawget, rawset, rawequal
+local next, pairs, ipairs, rawget, rawset = next, pairs, ipairs, rawget, rawset
 local setmetatable, getmetatable = setmetatable, getmetatable
 local pcall, xpcall, loadstring, concat = pcall, xpcall, loadstring, table.concat
 local resume = coroutine.resume
@@ -164,30 +164,62 @@ for _, name in ipairs({ "bit", "cjson", "cmsgpack", "struct" }) do
     visible[name] = protect(native[name])
 end
 
-local redis = protect(native.redis)
-visible.redis = redis
-visible.server = redis
 
 local strings = getmetatable("")
 strings.__index = visible.string
 strings.__metatable = protect({ __index = visible.string })
 
--- The global table itself becomes the stand-in, so that whatever is loaded has it as its environment.
+-- The global table itself becomes the stand-in, so that whatever is loaded has it as its environment. What it shows
+-- depends on what runs.
 local globals = _G
-visible._G = globals
 local function missing(_, name)
     error("Script attempted to access nonexistent global variable '" .. tostring(name) .. "'", 2)
 end
 for name in pairs(copy(globals)) do
     globals[name] = nil
 end
-setmetatable(visible, { __index = missing })
-setmetatable(globals, { __index = visible, __newindex = refuse, __metatable = protect({}) })
-real[globals] = visible
+
+local function without(table, names)
+    local copied = copy(table)
+    for _, name in ipairs(names) do
+        copied[name] = nil
+    end
+    return copied
+end
+
+local function view(table, redis)
+    local shown = copy(table)
+    shown.redis = redis
+    shown.server = redis
+    return setmetatable(shown, { __index = missing })
+end
+
+visible._G = globals
+local loading = without(native.redis, {
+    "REPL_ALL", "REPL_AOF", "REPL_NONE", "REPL_REPLICA", "REPL_SLAVE", "acl_check_cmd", "breakpoint", "call", "debug",
+    "error_reply", "pcall", "replicate_commands", "set_repl", "setresp", "sha1hex", "status_reply",
+})
+loading.register_function = native.register_function
+local in_functions = without(native.redis, { "breakpoint", "debug", "replicate_commands" })
+local views = {
+    script = view(visible, protect(native.redis)),
+    ["function"] = view(visible, protect(in_functions)),
+    loading = view({}, protect(setmetatable(loading, { __index = missing }))),
+}
+
+local metatable = { __newindex = refuse, __metatable = protect({}) }
+setmetatable(globals, metatable)
+
+-- Chooses what the globals are.
+local function enter(name)
+    metatable.__index = views[name]
+    real[globals] = views[name]
+end
+enter("script")
 
 local handler = native.handler
 
--- Each runs a function under the error handler; the last two also say what is visible while it runs.
+-- Each runs a function under the error handler.
 local function run(work)
     return xpcall(work, handler)
 end
@@ -198,4 +230,4 @@ local function call(work, keys, arguments)
     end, handler)
 end
 
-return run, call, visible, protect
+return run, call, enter, views.script

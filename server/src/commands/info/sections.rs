@@ -243,11 +243,14 @@ pub(super) fn memory(facts: &mut Facts<'_, '_>, lines: &mut Lines) {
     let (scripts, script_bytes) = facts.session.server.scripting.size();
     lines.add("used_memory_scripts_eval", script_bytes);
     lines.add("number_of_cached_scripts", scripts);
-    lines.zeros(&[
-        "number_of_functions",
-        "number_of_libraries",
-        "used_memory_vm_functions",
-    ]);
+    let libraries = facts.session.server.scripting.functions.all();
+    let functions: usize = libraries
+        .iter()
+        .map(|library| library.functions.len())
+        .sum();
+    lines.add("number_of_functions", functions);
+    lines.add("number_of_libraries", libraries.len());
+    lines.zeros(&["used_memory_vm_functions"]);
     lines.size("used_memory_vm_total", 0);
     lines.add("used_memory_functions", 0);
     lines.size("used_memory_scripts", script_bytes);
