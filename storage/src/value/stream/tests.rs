@@ -6,14 +6,15 @@ use proptest::prelude::*;
 
 use super::*;
 
-type Model = BTreeMap<Id, Vec<(Vec<u8>, Vec<u8>)>>;
+type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
+type Model = BTreeMap<Id, Pairs>;
 
 const LIMITS: BlockLimits = BlockLimits {
     max_bytes: 300,
     max_entries: 5,
 };
 
-fn contents<'s>(entries: impl Iterator<Item = Entry<'s>>) -> Vec<(Id, Vec<(Vec<u8>, Vec<u8>)>)> {
+fn contents<'s>(entries: impl Iterator<Item = Entry<'s>>) -> Vec<(Id, Pairs)> {
     entries
         .map(|entry| {
             let pairs = entry
