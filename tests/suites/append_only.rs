@@ -175,3 +175,33 @@ fn a_rewrite_loses_nothing_that_is_written_meanwhile() {
     assert_eq!(integer(&server, "DBSIZE"), 10_000);
     let _ = fs::remove_dir_all(&directory);
 }
+
+/// A deadline that was taken back before it passed does not cost the key when the log is loaded after it.
+#[test]
+fn deadlines_taken_back_stay_taken_back() {
+    let directory = new_directory();
+    let settings = options(&directory, "always");
+    let mut server = Server::ferrite(&settings);
+    let mut connection = server.connect();
+    for line in [
+        "SET kept 1 PX 700",
+        "PERSIST kept",
+        "RPUSH list a b",
+        "PEXPIRE list 700",
+        "RPUSH list c",
+        "PERSIST list",
+        "SET gone 1 PX 700",
+    ] {
+        connection.line(line);
+    }
+    server.signal("KILL");
+    assert!(server.wait(Duration::from_secs(5)).is_some());
+    // The deadlines must have passed: what is waited for is the clock.
+    thread::sleep(Duration::from_millis(800));
+    let server = Server::ferrite(&settings);
+    let mut connection = server.connect();
+    assert_eq!(connection.line("GET kept"), "$1\r\n1\r\n");
+    assert_eq!(connection.line("LLEN list"), ":3\r\n");
+    assert_eq!(connection.line("EXISTS gone"), ":0\r\n");
+    let _ = fs::remove_dir_all(&directory);
+}
