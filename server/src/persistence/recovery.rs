@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     io::{self, Read},
-    sync::atomic::Ordering,
+    sync::{Arc, atomic::Ordering},
     time::Instant,
 };
 
@@ -47,7 +47,7 @@ struct Loaded {
 ///
 /// # Errors
 /// What is wrong with it: the server must not start on half the data.
-pub fn load_snapshot(server: &Server) -> Result<(), String> {
+pub fn load_snapshot(server: &Arc<Server>) -> Result<(), String> {
     let started = Instant::now();
     let mut db = Db::new(&server.keyspace, 0, server::now());
     if load_file(server, &mut db, Existing::Refuse)? {
@@ -64,7 +64,11 @@ pub fn load_snapshot(server: &Server) -> Result<(), String> {
 ///
 /// # Errors
 /// What is wrong with it. Whatever stands before that is loaded.
-pub fn load_file(server: &Server, db: &mut Db<'_>, existing: Existing) -> Result<bool, String> {
+pub fn load_file(
+    server: &Arc<Server>,
+    db: &mut Db<'_>,
+    existing: Existing,
+) -> Result<bool, String> {
     let settings = server.config.settings();
     let path = settings.dir.join(&settings.dbfilename);
     let file = match File::open(&path) {
@@ -87,13 +91,13 @@ pub fn load_file(server: &Server, db: &mut Db<'_>, existing: Existing) -> Result
             path.display()
         )
     })?;
-    loaded.settle(server);
+    loaded.settle(server)?;
     Ok(true)
 }
 
 impl Loaded {
-    /// Says what was loaded, and keeps the functions: the next file has them again.
-    fn settle(self, server: &Server) {
+    /// Says what was loaded, and loads the functions, each in place of one of the same name.
+    fn settle(self, server: &Arc<Server>) -> Result<(), String> {
         let Loaded {
             keys,
             expired,
@@ -106,7 +110,14 @@ impl Loaded {
         let snapshots = &server.snapshots;
         snapshots.keys_loaded.store(keys, Ordering::Relaxed);
         snapshots.keys_expired.store(expired, Ordering::Relaxed);
-        *snapshots.functions.lock() = functions;
+        for source in functions {
+            let loaded = server.scripting.functions.load(server, &source, true);
+            loaded.map_err(|error| {
+                let reason = String::from_utf8_lossy(error.as_bytes()).into_owned();
+                format!("Failed creating a function library: {reason}")
+            })?;
+        }
+        Ok(())
     }
 }
 
@@ -114,11 +125,11 @@ impl Loaded {
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn load_base<R: Read>(server: &Server, input: R) -> Result<FileReader<R>, String> {
+pub fn load_base<R: Read>(server: &Arc<Server>, input: R) -> Result<FileReader<R>, String> {
     let mut db = Db::new(&server.keyspace, 0, server::now());
     let mut reader = open(server, db.now(), input)?;
     let loaded = load_records(server, &mut db, &mut reader, Existing::Refuse)?;
-    loaded.settle(server);
+    loaded.settle(server)?;
     Ok(reader)
 }
 
@@ -127,14 +138,14 @@ pub fn load_base<R: Read>(server: &Server, input: R) -> Result<FileReader<R>, St
 /// # Errors
 /// What is wrong with it.
 pub fn load_copy(
-    server: &Server,
+    server: &Arc<Server>,
     keyspace: &Keyspace,
     input: impl Read,
 ) -> Result<Vec<u8>, String> {
     let mut db = Db::new(keyspace, 0, server::now());
     let mut reader = open(server, db.now(), input)?;
     let loaded = load_records(server, &mut db, &mut reader, Existing::Replace)?;
-    loaded.settle(server);
+    loaded.settle(server)?;
     Ok(reader.into_parts().1)
 }
 

@@ -18,7 +18,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use parking_lot::Mutex;
 use storage::{
     db::Db,
     entry::EntryRef,
@@ -66,8 +65,6 @@ pub struct Snapshots {
     pub keys_written: AtomicU64,
     pub keys_loaded: AtomicU64,
     pub keys_expired: AtomicU64,
-    /// Libraries of functions that came with the data.
-    pub functions: Mutex<Vec<Vec<u8>>>,
 }
 
 impl Default for Snapshots {
@@ -88,7 +85,6 @@ impl Default for Snapshots {
             keys_written: AtomicU64::new(0),
             keys_loaded: AtomicU64::new(0),
             keys_expired: AtomicU64::new(0),
-            functions: Mutex::default(),
         }
     }
 }
@@ -252,8 +248,8 @@ impl DataFile {
         for (key, value) in notes {
             writer.note(key.as_bytes(), value.as_bytes())?;
         }
-        for source in &*server.snapshots.functions.lock() {
-            writer.function(source)?;
+        for library in server.scripting.functions.all() {
+            writer.function(&library.code)?;
         }
         if purpose == Purpose::Snapshot {
             let total: usize = sizes.iter().map(|size| size.entries).sum();

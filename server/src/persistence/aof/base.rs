@@ -4,6 +4,7 @@ use std::{
     fs::File,
     io::{self, Cursor, Read},
     path::Path,
+    sync::Arc,
 };
 
 use crate::{
@@ -18,7 +19,7 @@ use crate::{
 ///
 /// # Errors
 /// What is wrong with it, and where.
-pub(super) fn load(server: &Server, file: File) -> Result<(Box<dyn Read>, u64), String> {
+pub(super) fn load(server: &Arc<Server>, file: File) -> Result<(Box<dyn Read>, u64), String> {
     let reader = recovery::load_base(server, file)?;
     let length = reader.position();
     let (rest, ahead) = reader.into_parts();
