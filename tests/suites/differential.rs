@@ -30,6 +30,7 @@ macro_rules! groups {
 groups! {
     string: "string",
     bitmap: "bitmap",
+    generic: "generic",
     hash: "hash",
     dump: "dump",
     list: "list",

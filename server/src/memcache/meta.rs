@@ -203,7 +203,7 @@ fn answer(
             Flag::Opaque => line.opaque(flags.opaque().unwrap_or_default()),
             Flag::Key => line.key(key),
             Flag::Cas => line.cas(cas.unwrap_or(0)),
-            Flag::Size if status == MetaStatus::Done => line.size(size),
+            Flag::Size => line.size(size),
             _ => {}
         }
     }
@@ -238,13 +238,19 @@ fn set(
 ) -> Result {
     counters.add(Counted::CmdSet);
     let name = Key::new(&key.bytes);
+    let mut size = value.len();
     let (status, cas) = item::locked(db, name, |db| {
         let status = store(db, name, mode, value, flags)?;
-        let wanted = status == MetaStatus::Done && flags.has(Flag::Cas);
+        let done = status == MetaStatus::Done;
+        let joins = matches!(mode, SetMode::Append | SetMode::Prepend);
+        if done && joins && flags.has(Flag::Size) {
+            size = item::find(db, name)?.map_or(size, |item| item.value.len());
+        }
+        let wanted = done && flags.has(Flag::Cas);
         Ok((status, wanted.then(|| item::cas(db, name))))
     })?;
     if !(status == MetaStatus::Done && flags.has(Flag::Quiet)) {
-        answer(output, status, key, flags, cas, value.len());
+        answer(output, status, key, flags, cas, size);
     }
     Ok(())
 }
@@ -265,10 +271,11 @@ fn store(
     let client_flags = flags.client_flags().unwrap_or(0);
     let mut stale = false;
     if flags.compare_cas().is_some() {
-        if found.is_none() {
-            return Ok(MetaStatus::NotFound);
-        }
+        let joins = matches!(mode, SetMode::Append | SetMode::Prepend);
         match compare(flags, item::cas(db, key)) {
+            // There is nothing to compare with.
+            _ if found.is_none() && joins => {}
+            _ if found.is_none() => return Ok(MetaStatus::NotFound),
             Compared::Same => {}
             Compared::Stale => stale = true,
             Compared::Different => return Ok(MetaStatus::Exists),

@@ -35,7 +35,7 @@ pub struct Grammar {
 pub const GRAMMARS: &[Grammar] = &[
     resp("string", nothing, string::next),
     resp("bitmap", nothing, bitmap::next),
-    resp("generic", nothing, generic::next),
+    resp("generic", generic::prelude, generic::next),
     resp("hash", nothing, hash::next),
     resp("hyperloglog", nothing, hyperloglog::next),
     resp("dump", nothing, dump::next),
