@@ -405,7 +405,7 @@ fn move_key(db: &mut Db<'_>, args: &Args<'_>, overwrite: bool) -> Result<bool> {
         .take(from)
         .expect("it was there two lines above, under the same lock");
     let meta = entry.look().meta();
-    let raw = entry.look().is_raw();
+    let raw = encoding(entry.look()) == "raw";
     db.put(to, entry.into_value(), meta);
     if raw {
         db.mark_raw(to);
@@ -469,7 +469,7 @@ fn copy_entry(
     let (value, meta, raw) = (
         entry.look().value().to_value(),
         entry.look().meta(),
-        entry.look().is_raw(),
+        encoding(entry.look()) == "raw",
     );
     db.select(target);
     if db.entry_mut(to).is_some() {
@@ -537,7 +537,7 @@ fn copy_entry_to(db: &mut Db<'_>, key: Key<'_>, source: usize, target: usize) ->
     let entry = db
         .take(key)
         .expect("it was there above, under the same lock");
-    let (meta, raw) = (entry.look().meta(), entry.look().is_raw());
+    let (meta, raw) = (entry.look().meta(), encoding(entry.look()) == "raw");
     db.changed(key, EventClass::Generic, "move_from");
     db.select(target);
     db.put(key, entry.into_value(), meta);
