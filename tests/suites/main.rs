@@ -18,6 +18,7 @@ mod lists;
 mod memcached;
 mod pubsub;
 mod replication;
+mod scripts;
 mod sets;
 mod snapshot;
 mod sorted_sets;
