@@ -185,9 +185,11 @@ impl<P: Protocol> Connection<P> {
         if over {
             self.sleep = None;
             self.then = if closes { Then::Close } else { Then::Read(0) };
-            // What ended the waiting left its reply before.
-            self.deliver(worker, cx)?;
+            // What ended the waiting left its reply before. Leaving takes the locks under which that was done, so that
+            // its effects are in the log by now, and the reply waits for them like any other.
             self.protocol.session_mut().leave_waiting();
+            self.protocol.session().server.aof.cover_all();
+            self.deliver(worker, cx)?;
             return Poll::Ready(Ok(()));
         }
         if self.protocol.session().client.mailbox.is_filled() {

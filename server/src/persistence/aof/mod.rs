@@ -161,6 +161,13 @@ impl Aof {
         self.buffered_bytes.load(Ordering::Relaxed)
     }
 
+    /// Makes this thread's turn wait for everything so far, also for what others appended.
+    pub fn cover_all(&self) {
+        if self.always.load(Ordering::Relaxed) && self.is_enabled() {
+            APPENDED.set(self.buffer.lock().end);
+        }
+    }
+
     /// Up to where the stream must be on disk before replies of this thread's turn may leave. `None`: they may.
     #[inline]
     pub fn must_wait(&self) -> Option<u64> {
