@@ -42,3 +42,13 @@ fn deadlines_are_set_under_conditions() {
         ("TTL k", ":-2\r\n"),
     ]);
 }
+
+#[test]
+fn one_call_of_scan_is_enough_for_a_small_database() {
+    check(&[
+        ("SCAN 0", "*2\r\n$1\r\n0\r\n*0\r\n"),
+        ("SET k v", "+OK\r\n"),
+        ("SCAN 0", "*2\r\n$1\r\n0\r\n*1\r\n$1\r\nk\r\n"),
+        ("SCAN 0 TYPE list", "*2\r\n$1\r\n0\r\n*0\r\n"),
+    ]);
+}

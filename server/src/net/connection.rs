@@ -326,6 +326,9 @@ impl<P: Protocol> Connection<P> {
         if output.is_empty() {
             return Ok(());
         }
+        if self.then == Then::Close {
+            self.stream.join_end();
+        }
         let mut written = 0;
         let total = output.len();
         self.hold = self.protocol.session().server.aof.must_wait();

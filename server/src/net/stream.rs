@@ -61,6 +61,16 @@ impl Stream {
         }
     }
 
+    /// Lets the last reply leave together with the end of the stream, so that a client which has the one also sees the
+    /// other and does not use the connection again. Where that is not to be had they leave one after the other.
+    pub fn join_end(&self) {
+        #[cfg(target_os = "linux")]
+        if let Stream::Tcp(stream) = self {
+            // Without it they are only apart.
+            let _ = socket2::SockRef::from(stream).set_tcp_cork(true);
+        }
+    }
+
     pub fn descriptor(&self) -> RawFd {
         match self {
             Stream::Tcp(stream) => stream.as_raw_fd(),
