@@ -32,10 +32,14 @@ groups! {
     bitmap: "bitmap",
     generic: "generic",
     hash: "hash",
+    hyperloglog: "hyperloglog",
     dump: "dump",
     list: "list",
     set: "set",
+    geo: "geo",
     sorted_set: "sorted_set",
+    sort: "sort",
+    stream: "stream",
 }
 
 fn compare(group: &str) {

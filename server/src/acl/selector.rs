@@ -26,8 +26,11 @@ impl KeyAccess {
 
     /// What a command that is declared so needs.
     pub fn needed(access: Access) -> KeyAccess {
-        let read = matches!(access, Access::Read | Access::Update | Access::Take);
-        let write = !matches!(access, Access::Read | Access::Inspect);
+        let read = matches!(
+            access,
+            Access::Read | Access::Update | Access::Repack | Access::Merge | Access::Take
+        );
+        let write = !matches!(access, Access::Read | Access::Inspect | Access::Repack);
         KeyAccess { read, write }
     }
 

@@ -527,9 +527,10 @@ fn field_offset(db: &Db<'_>, word: &[u8], width: u32) -> Result<u64> {
     let limit = db.settings().proto_max_bulk_len.load(Ordering::Relaxed);
     let (digits, unit) = word
         .strip_prefix(b"#")
-        .map_or((word, 1), |digits| (digits, u64::from(width)));
+        .map_or((word, 1), |digits| (digits, i64::from(width)));
+    // The product is taken modulo 2^64, as the original does.
     let offset =
-        number::parse_i64(digits).and_then(|number| u64::try_from(number).ok()?.checked_mul(unit));
+        number::parse_i64(digits).and_then(|number| u64::try_from(number.wrapping_mul(unit)).ok());
     offset.filter(|offset| offset / 8 < limit).ok_or(BAD_OFFSET)
 }
 

@@ -158,6 +158,10 @@ pub enum Access {
     Update,
     /// RW: changes parts without telling what they were.
     Alter,
+    /// RW: reads the value and may change how it is held, not what it is.
+    Repack,
+    /// RW: reads the value and adds to it.
+    Merge,
     /// RW: adds elements.
     Insert,
     /// RW: deletes elements without telling what they were.

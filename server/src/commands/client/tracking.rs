@@ -247,7 +247,7 @@ pub(super) const TRACKINGINFO: Command = Command {
     group: Group::Connection,
     arity: Exactly(2),
     keys: &[],
-    flags: &[Flag::AllowBusy, Flag::Loading, Flag::NoScript, Flag::Stale],
+    flags: &[Flag::Loading, Flag::NoScript, Flag::Stale],
     categories: &[],
     run: Run::Session(tracking_info),
     subcommands: &[],

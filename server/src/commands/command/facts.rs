@@ -121,13 +121,16 @@ pub(crate) fn category(name: &[u8]) -> Option<Category> {
 /// All ACL categories of a command: what its group and flags imply, and what it declares beyond.
 pub(crate) fn categories(command: &Command) -> Vec<Category> {
     let container = matches!(command.run, Run::Container);
-    // WAIT and WAITAOF are generic commands that concern the connection, not keys.
-    let elsewhere = command.categories.contains(&Category::Connection);
+    // Generic commands that concern the connection (WAIT) or some types (SORT) are not in the category of all keys.
+    let elsewhere = command.group == Group::Generic
+        && [Category::Connection, Category::List]
+            .iter()
+            .any(|category| command.categories.contains(category));
     let group = group_category(command.group).filter(|_| !container && !elsewhere);
     let implied = |category: Category| {
         let script = command.group == Group::Scripting;
         match category {
-            Category::Write => command.has(Flag::Write) && !script,
+            Category::Write => command.has(Flag::Write),
             Category::Read => command.has(Flag::ReadOnly) && !script,
             Category::Admin | Category::Dangerous => command.has(Flag::Admin),
             Category::Fast => command.has(Flag::Fast),
@@ -212,6 +215,8 @@ pub(super) fn write_access(access: Access, reply: &mut Reply) {
         Access::Inspect => &["RO"],
         Access::Update => &["RW", "access", "update"],
         Access::Alter => &["RW", "update"],
+        Access::Repack => &["RW", "access"],
+        Access::Merge => &["RW", "access", "insert"],
         Access::Insert => &["RW", "insert"],
         Access::Delete => &["RW", "delete"],
         Access::Take => &["RW", "access", "delete"],
@@ -225,6 +230,19 @@ pub(super) fn write_access(access: Access, reply: &mut Reply) {
 /// What a specification says in words about the access it declares.
 fn note(command: &str, specification: usize) -> Option<&'static str> {
     let note = match command {
+        "sort" | "sort_ro" if specification == 1 => {
+            return Some(
+                "For the optional BY/GET keyword. It is marked 'unknown' because the key names derive from the content of the key we sort",
+            );
+        }
+        "sort" if specification == 2 => {
+            return Some(
+                "For the optional STORE keyword. It is marked 'unknown' because the keyword can appear anywhere in the argument array",
+            );
+        }
+        "pfcount" => {
+            "RW because it may change the internal representation of the key, and propagate to replicas"
+        }
         "bitfield" => "This command allows both access and modification of the key",
         "eval" | "fcall" => {
             "We cannot tell how the keys will be used so we assume the worst, RW and UPDATE"
@@ -315,6 +333,9 @@ fn write_specification(command: &Command, keys: &Keys, note: Option<&str>, reply
         _ if command.has(Flag::NotKey) => write_set(reply, &["not_key"]),
         // The options tell what they really do.
         "SET" | "BITFIELD" => write_set(reply, &["RW", "access", "update", "variable_flags"]),
+        "GEORADIUS" | "GEORADIUSBYMEMBER" if keys.access == Access::Overwrite => {
+            write_set(reply, &["OW", "update", "variable_flags"]);
+        }
         _ => write_access(keys.access, reply),
     }
     reply.bulk(b"begin_search");
