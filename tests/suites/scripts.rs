@@ -51,3 +51,41 @@ fn scripts_answer_and_fail_as_they_should() {
         ),
     ]);
 }
+
+#[test]
+fn class_4_tables_that_scripts_share_cannot_be_changed_from_behind() {
+    let server = tests::server::Server::start(&tests::server::Options::new());
+    let mut connection = server.connect();
+    for call in [
+        "table.insert(redis, 1)",
+        "table.remove(redis)",
+        "table.sort(redis)",
+        "rawset(redis, 'x', 1)",
+        "setmetatable(redis, {})",
+    ] {
+        let reply = connection.line(&format!("EVAL \"{call}\" 0"));
+        assert!(
+            reply.contains("Attempt to modify a readonly table"),
+            "{call}: {reply}"
+        );
+    }
+    let sorted =
+        connection.line("EVAL \"local t = {3, 1}; table.insert(t, 2); table.sort(t); return t\" 0");
+    assert_eq!(sorted, "*3\r\n:1\r\n:2\r\n:3\r\n");
+}
+
+#[test]
+fn acl_check_cmd_answers_for_the_caller() {
+    let server = tests::server::Server::start(&tests::server::Options::new());
+    let mut connection = server.connect();
+    connection.line("ACL SETUSER s on nopass ~a +get +eval");
+    connection.line("AUTH s x");
+    for (arguments, expected) in [
+        ("'get', 'a'", ":1\r\n"),
+        ("'get', 'b'", "$-1\r\n"),
+        ("'set', 'a', '1'", "$-1\r\n"),
+    ] {
+        let line = format!("EVAL \"return redis.acl_check_cmd({arguments})\" 0");
+        assert_eq!(connection.line(&line), expected, "{arguments}");
+    }
+}

@@ -13,7 +13,11 @@ use super::{
     sha1_hex,
 };
 use crate::{
-    commands::connection::REDIS_VERSION, config::VALKEY_VERSION, dispatch::table, log,
+    commands::connection::REDIS_VERSION,
+    config::VALKEY_VERSION,
+    dispatch::{self, args::Args, table},
+    log,
+    net::resp::join,
     server::Server,
 };
 
@@ -68,7 +72,11 @@ pub(super) fn table(lua: &Lua, server: &Arc<Server>, state: &Rc<State>) -> mlua:
         "replicate_commands",
         native(lua, |_, _| one(Value::Boolean(true)))?,
     )?;
-    table.raw_set("acl_check_cmd", native(lua, acl_check_cmd)?)?;
+    let callers = state.clone();
+    table.raw_set(
+        "acl_check_cmd",
+        native(lua, move |_, args| acl_check_cmd(&callers, &args))?,
+    )?;
     table.raw_set(
         "breakpoint",
         native(lua, |_, _| one(Value::Boolean(false)))?,
@@ -243,22 +251,27 @@ fn set_repl(_: &Lua, args: MultiValue) -> Returned {
     Ok(MultiValue::new())
 }
 
-fn acl_check_cmd(_: &Lua, args: MultiValue) -> Returned {
-    let name = match args.front() {
-        None => {
-            return Err(
-                Problem::reply("ERR Please specify at least one argument for this call").into(),
-            );
-        }
-        Some(name) => text_of(name),
-    };
-    if name.is_none() || args.iter().any(|arg| text_of(arg).is_none()) {
+/// Whether the caller may run a command.
+fn acl_check_cmd(state: &State, args: &MultiValue) -> Returned {
+    if args.is_empty() {
+        return Err(
+            Problem::reply("ERR Please specify at least one argument for this call").into(),
+        );
+    }
+    let Some(words) = args.iter().map(text_of).collect::<Option<Vec<_>>>() else {
         return Err(Problem::reply("ERR Command arguments must be strings or integers").into());
-    }
-    if name.and_then(|name| table::table().find(&name)).is_none() {
+    };
+    let (joined, spans) = join(&words);
+    let words = Args::new(&joined, &spans);
+    let found = table::table().find(words.word(0));
+    let Some(Ok(registered)) = found.map(|found| dispatch::resolve(found, &words)) else {
         return Err(Problem::reply("ERR Invalid command passed to server.acl_check_cmd()").into());
-    }
-    one(Value::Boolean(true))
+    };
+    let allowed = match &*state.caller.borrow() {
+        Some((user, database)) => user.may(registered, &words, *database).is_ok(),
+        None => false,
+    };
+    one(Value::Boolean(allowed))
 }
 
 /// `math.random`, with the limits that Lua's has.

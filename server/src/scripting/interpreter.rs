@@ -22,7 +22,7 @@ use super::{
     running::Running,
     shebang::quoting,
 };
-use crate::{dispatch, server::Server};
+use crate::{acl::User, dispatch, server::Server};
 
 /// Memory that the values of one interpreter may take.
 const MEMORY_MAX_BYTES: usize = 1 << 30;
@@ -76,6 +76,8 @@ struct Loaded {
 pub(super) struct State {
     /// Runs a command for the script that runs now.
     pub(super) command: RefCell<Option<Function>>,
+    /// On whose behalf the script runs, and in which database.
+    pub(super) caller: RefCell<Option<(Arc<User>, usize)>>,
     /// The RESP version that replies come in.
     pub(super) version: Cell<Version>,
     /// What the library that is loaded now has registered.

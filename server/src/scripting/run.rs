@@ -113,6 +113,7 @@ pub fn run(session: &mut Session, db: &mut Db<'_>, call: &Call<'_>, reply: &mut 
     state.running.begin(threshold_ms, name);
     state.running.set_command(call.args.to_vec());
     let (database, server) = (session.database, session.server.clone());
+    *state.caller.borrow_mut() = Some((session.user.clone(), database));
     let mut commands = Commands {
         session,
         db,
@@ -135,6 +136,7 @@ pub fn run(session: &mut Session, db: &mut Db<'_>, call: &Call<'_>, reply: &mut 
         interpreter.run(function)
     });
     *state.command.borrow_mut() = None;
+    *state.caller.borrow_mut() = None;
     let changes = commands.changes;
     state.running.end(&server.scripting.slow);
     session.database = database;

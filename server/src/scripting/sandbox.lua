@@ -155,8 +155,21 @@ local maths = copy(math)
 maths.random = native.random
 maths.randomseed = native.randomseed
 
+-- These change a table from behind.
+local tables = copy(table)
+for _, name in ipairs({ "insert", "remove", "setn", "sort" }) do
+    local change = table[name]
+    tables[name] = function(target, ...)
+        expect_table(name, target)
+        if real[target] then
+            error(READONLY, 2)
+        end
+        return change(target, ...)
+    end
+end
+
 visible.string = protect(copy(string))
-visible.table = protect(copy(table))
+visible.table = protect(tables)
 visible.math = protect(maths)
 visible.coroutine = protect(coroutines)
 visible.os = protect({ clock = os.clock })
