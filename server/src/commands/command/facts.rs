@@ -309,7 +309,11 @@ fn write_specification(command: &Command, keys: &Keys, note: Option<&str>, reply
             (from, Some(keyword), find)
         }
         Place::SortPatterns | Place::SortStore => {
-            reply.map(3);
+            reply.map(3 + usize::from(note.is_some()));
+            if let Some(note) = note {
+                reply.bulk(b"notes");
+                reply.bulk(note.as_bytes());
+            }
             reply.bulk(b"flags");
             write_access(keys.access, reply);
             for name in ["begin_search", "find_keys"] {
