@@ -107,3 +107,21 @@ fn class_06_strangers_may_only_say_who_they_are() {
         b"-ERR Protocol error: unauthenticated multibulk length\r\n"
     );
 }
+
+#[test]
+fn there_are_no_modules_and_no_cluster() {
+    check(&[
+        ("MODULE LIST", "*0\r\n"),
+        (
+            "CLUSTER INFO",
+            "-ERR This instance has cluster support disabled\r\n",
+        ),
+        ("CLUSTER KEYSLOT {foo}bar", ":12182\r\n"),
+        (
+            "CLUSTER NOSUCH",
+            "-ERR unknown subcommand 'NOSUCH'. Try CLUSTER HELP.\r\n",
+        ),
+        ("READONLY", "+OK\r\n"),
+        ("READWRITE", "+OK\r\n"),
+    ]);
+}

@@ -3,6 +3,7 @@
 pub mod acl;
 pub mod bitmap;
 pub mod client;
+pub mod cluster;
 pub mod command;
 pub mod config;
 pub mod connection;
@@ -17,6 +18,7 @@ pub mod hyperloglog;
 pub mod info;
 pub mod keys;
 pub mod list;
+pub mod module;
 pub mod observation;
 pub mod persistence;
 pub mod pubsub;
@@ -37,6 +39,7 @@ pub const FAMILIES: &[&[&Command]] = &[
     acl::COMMANDS,
     bitmap::COMMANDS,
     client::COMMANDS,
+    cluster::COMMANDS,
     command::COMMANDS,
     config::COMMANDS,
     connection::COMMANDS,
@@ -49,6 +52,7 @@ pub const FAMILIES: &[&[&Command]] = &[
     info::COMMANDS,
     keys::COMMANDS,
     list::COMMANDS,
+    module::COMMANDS,
     observation::COMMANDS,
     pubsub::COMMANDS,
     persistence::COMMANDS,
