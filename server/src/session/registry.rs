@@ -357,9 +357,15 @@ impl Registry {
         self.len() == 0
     }
 
-    /// All clients, in the order they came.
+    /// All clients, in the order they came, without those that are killed and about to go.
     pub fn all(&self) -> Vec<Arc<Client>> {
-        let mut all: Vec<_> = self.clients.read().values().cloned().collect();
+        let mut all: Vec<_> = self
+            .clients
+            .read()
+            .values()
+            .filter(|client| !client.is_killed())
+            .cloned()
+            .collect();
         all.sort_unstable_by_key(|client| client.id);
         all
     }
