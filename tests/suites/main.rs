@@ -16,6 +16,7 @@ mod hyperloglogs;
 mod keys;
 mod lists;
 mod memcached;
+mod permissions;
 mod pubsub;
 mod replication;
 mod scripts;

@@ -4,16 +4,19 @@ use super::{
     Permissions, User,
     selector::{Databases, KeyAccess, Selector},
 };
-use crate::dispatch::{
-    args::Args,
-    command::{Access, Command, Flag, Group, Run},
-    error::Error,
-    keys::each_key,
-    table::Registered,
+use crate::{
+    commands::command::facts,
+    dispatch::{
+        args::Args,
+        command::{Access, Category, Command, Flag, Group},
+        error::Error,
+        keys::each_key,
+        table::Registered,
+    },
 };
 
 /// What a denial is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
     Command,
     Key,
@@ -35,6 +38,17 @@ impl Reason {
 }
 
 impl Reason {
+    /// How far a selector came that denies for this reason, in the order in which it looks.
+    const fn rank(self) -> usize {
+        match self {
+            Reason::Database => 0,
+            Reason::Command => 1,
+            Reason::Key => 2,
+            Reason::Auth => 3,
+            Reason::Channel => 4,
+        }
+    }
+
     /// As EXEC says it of a command that has become forbidden.
     pub const fn sentence(self) -> &'static str {
         match self {
@@ -166,7 +180,7 @@ fn check(
         match check_selector(selector, registered, args, database) {
             Ok(()) => return Ok(()),
             Err(denial) => {
-                let rank = |denial: &Denial| (denial.reason, denial.word);
+                let rank = |denial: &Denial| (denial.reason.rank(), denial.word);
                 if furthest
                     .as_ref()
                     .is_none_or(|known| rank(known) < rank(&denial))
@@ -186,6 +200,7 @@ fn check_selector(
     database: usize,
 ) -> Result<(), Denial> {
     let command = registered.command;
+    check_databases(selector, command, args, database)?;
     if !command.has(Flag::NoAuth) && !selector.allows_command(registered, args.get(1)) {
         return Err(Denial {
             reason: Reason::Command,
@@ -199,12 +214,12 @@ fn check_selector(
     if !selector.all_channels {
         check_channels(selector, command, args)?;
     }
-    check_databases(selector, command, args, database)
+    Ok(())
 }
 
 fn check_keys(selector: &Selector, command: &Command, args: &Args<'_>) -> Result<(), Denial> {
     let mut denied = None;
-    each_key(command, args, |word, access| {
+    let sound = each_key(command, args, |word, access| {
         let key = args.word(word);
         let needed = KeyAccess::needed(actual_access(command, args, access));
         if denied.is_none() && !selector.allows_key(key, needed) {
@@ -215,17 +230,34 @@ fn check_keys(selector: &Selector, command: &Command, args: &Args<'_>) -> Result
             });
         }
     });
-    denied.map_or(Ok(()), Err)
+    // Where the words do not say which keys are meant, the handler answers with an error and touches none.
+    denied.filter(|_| sound).map_or(Ok(()), Err)
 }
 
 /// What SET and BITFIELD do with their key depends on their options.
 pub fn actual_access(command: &Command, args: &Args<'_>, declared: Access) -> Access {
-    let says = |option: &[u8]| args.from(2).any(|word| word.eq_ignore_ascii_case(option));
     match command.name {
         "SET" if !args.from(3).any(|word| word.eq_ignore_ascii_case(b"GET")) => Access::Overwrite,
-        "BITFIELD" if !says(b"SET") && !says(b"INCRBY") => Access::Read,
+        "BITFIELD" if only_gets(args) => Access::Read,
         _ => declared,
     }
+}
+
+/// Whether BITFIELD's operations are all well-formed GETs.
+fn only_gets(args: &Args<'_>) -> bool {
+    let mut at = 2;
+    while at < args.len() {
+        let arguments = match () {
+            () if args.is(at, "GET") => 2,
+            () if args.is(at, "OVERFLOW") => 1,
+            () => return false,
+        };
+        at += 1 + arguments;
+        if at > args.len() {
+            return false;
+        }
+    }
+    true
 }
 
 fn check_channels(selector: &Selector, command: &Command, args: &Args<'_>) -> Result<(), Denial> {
@@ -259,10 +291,10 @@ fn check_databases(
     if selector.databases == Databases::All {
         return Ok(());
     }
-    let denied = |word: usize, object: Vec<u8>| {
+    let denied = |word: usize| {
         Err(Denial {
             reason: Reason::Database,
-            object,
+            object: args.word(word).to_vec(),
             word,
         })
     };
@@ -274,19 +306,27 @@ fn check_databases(
             .filter(|&index| args.is(index, "DB"))
             .map(|index| index + 1)
             .collect(),
-        "FLUSHALL" => return denied(0, b"all".to_vec()),
+        "FLUSHALL" => return denied(0),
         _ => smallvec::SmallVec::new(),
     };
     for word in named {
         let Some(text) = args.get(word) else { continue };
         let number = storage::value::number::parse_u64(text);
         if number.is_some_and(|number| !selector.allows_database(number)) {
-            return denied(word, text.to_vec());
+            return denied(word);
         }
     }
-    let touches_data = matches!(command.run, Run::Read(_) | Run::Write(_) | Run::Blocking(_));
-    if touches_data && !selector.allows_database(database as u64) {
-        return denied(0, database.to_string().into_bytes());
+    if works_in_database(command) && !selector.allows_database(database as u64) {
+        return denied(0);
     }
     Ok(())
+}
+
+/// Whether a command is about the database that is selected, as far as `db=` rules go.
+fn works_in_database(command: &Command) -> bool {
+    let is_data = command.has(Flag::ReadOnly) || command.has(Flag::Write);
+    (is_data
+        || !command.keys.is_empty()
+        || facts::categories(command).contains(&Category::Keyspace))
+        && !matches!(command.name, "SELECT" | "SWAPDB")
 }

@@ -51,10 +51,10 @@ pub fn each_key(command: &Command, args: &Args<'_>, mut visit: impl FnMut(usize,
                 }
             }
             Place::After { keyword, from } => {
-                // The last one counts, as handlers let a later option override an earlier one.
-                if let Some(at) = (from..words.saturating_sub(1))
-                    .rev()
-                    .find(|&index| args.is(index, keyword))
+                // The last one counts, whichever of the command's keywords it is: handlers let a later option override
+                // an earlier one.
+                if let Some(at) = last_keyword(args, keyword, from)
+                    && !is_overridden(command, args, at)
                 {
                     visit(at + 1, keys.access);
                 }
@@ -69,6 +69,23 @@ pub fn each_key(command: &Command, args: &Args<'_>, mut visit: impl FnMut(usize,
         }
     }
     sound
+}
+
+/// Where a keyword with an argument is said for the last time.
+fn last_keyword(args: &Args<'_>, keyword: &str, from: usize) -> Option<usize> {
+    (from..args.len().saturating_sub(1))
+        .rev()
+        .find(|&index| args.is(index, keyword))
+}
+
+/// Whether another keyword of the command comes later.
+fn is_overridden(command: &Command, args: &Args<'_>, at: usize) -> bool {
+    command.keys.iter().any(|keys| match keys.place {
+        Place::After { keyword, from } => {
+            last_keyword(args, keyword, from).is_some_and(|other| other > at)
+        }
+        _ => false,
+    })
 }
 
 /// Whether a request works on every shard.
