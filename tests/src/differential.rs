@@ -207,7 +207,7 @@ fn looks_at(key: &[u8], kind: &[u8]) -> Vec<Step> {
 }
 
 fn memcached_look(key: &[u8]) -> Step {
-    let request = [b"mg ", key, b" k f s v t\r\n"].concat();
+    let request = [b"mg ", key, b" f s v t\r\n"].concat();
     Step {
         args: vec![request],
         compare: Compare::Exact,

@@ -40,6 +40,8 @@ groups! {
     sorted_set: "sorted_set",
     sort: "sort",
     stream: "stream",
+    memcached: "memcached",
+    memcached_arithmetic: "memcached-arithmetic",
 }
 
 fn compare(group: &str) {

@@ -71,11 +71,21 @@ pub(super) struct Found {
 }
 
 impl Found {
-    /// Seconds left, rounded down; `None` for an item that stays.
-    pub(super) fn ttl(&self, now: Timestamp) -> Option<u64> {
-        self.deadline
-            .map(|deadline| (deadline.millis() - now.millis()).max(0) as u64 / 1000)
+    /// An item that was not there and is being made.
+    pub(super) fn empty() -> Found {
+        Found {
+            value: Value::Small(smallvec::SmallVec::new()),
+            flags: 0,
+            marks: ItemMarks::default(),
+            deadline: None,
+            access: 0,
+        }
     }
+}
+
+/// Seconds left; `None` for an item that stays. Counted by the clock's whole seconds: one just given 30 has 30 left.
+pub(super) fn ttl(deadline: Option<Timestamp>, now: Timestamp) -> Option<u64> {
+    deadline.map(|deadline| (deadline.seconds() - now.seconds()).max(0) as u64)
 }
 
 /// Runs `work` with the key's shard locked, then settles what it changed.
@@ -184,10 +194,13 @@ pub(super) fn store(
 }
 
 /// Replaces the value of an item that exists, keeping flags and deadline; its CAS changes.
-pub(super) fn change(db: &mut Db<'_>, key: Key<'_>, value: &[u8]) {
+pub(super) fn change(db: &mut Db<'_>, key: Key<'_>, value: &[u8], marks: ItemMarks) {
     match number::parse_i64(value) {
         Some(number) => db.set_integer(key, number),
         None => db.set_text(key, value),
+    }
+    if let Some(mut entry) = db.entry_mut(key) {
+        entry.set_marks(marks);
     }
     db.changed(key, EventClass::String, "set");
     db.changes
@@ -256,7 +269,13 @@ pub(super) fn add(db: &mut Db<'_>, key: Key<'_>, delta: u64, up: bool) -> Result
         old.saturating_sub(delta)
     };
     let mut digits = sum.to_string().into_bytes();
+    // A number that does not fit makes a new item, which nobody has fetched or called stale.
+    let marks = if digits.len() <= found.value.len() {
+        found.marks
+    } else {
+        ItemMarks::default()
+    };
     digits.resize(digits.len().max(found.value.len()), b' ');
-    change(db, key, &digits);
+    change(db, key, &digits, marks);
     Ok(Sum::Is(sum))
 }

@@ -8,7 +8,7 @@ use protocol::{
     },
     output::Output,
 };
-use storage::{db::Db, entry::ItemMarks, eviction, keyspace::Key};
+use storage::{db::Db, entry::ItemMarks, eviction, keyspace::Key, time::Timestamp};
 
 use super::{
     item::{self, Found, Result, Sum, Value},
@@ -46,6 +46,8 @@ pub(super) fn run(
 struct Hit {
     found: Found,
     cas: u64,
+    times: Times,
+    created: bool,
     won: bool,
 }
 
@@ -64,7 +66,7 @@ fn get(
     } else {
         Counted::GetMisses
     });
-    let Some(Looked { hit, .. }) = hit else {
+    let Some(hit) = hit else {
         if !flags.has(Flag::Quiet) {
             let mut line = ResponseWriter::new(output);
             let mut line = line.meta(MetaStatus::Miss);
@@ -81,7 +83,6 @@ fn get(
     } else {
         writer.meta(MetaStatus::Done)
     };
-    let now = db.now();
     for flag in flags.in_order() {
         match flag {
             Flag::Opaque => line.opaque(flags.opaque().unwrap_or_default()),
@@ -91,7 +92,7 @@ fn get(
             Flag::HitBefore => line.hit_before(hit.found.marks.fetched),
             Flag::LastAccess => line.last_access(idle_seconds(db, &hit.found)),
             Flag::Size => line.size(hit.found.value.len()),
-            Flag::Ttl => line.ttl(hit.found.ttl(now)),
+            Flag::Ttl => line.ttl(item::ttl(hit.times.shown, db.now())),
             _ => {}
         }
     }
@@ -112,63 +113,87 @@ fn get(
     Ok(())
 }
 
-struct Looked {
-    hit: Hit,
-    created: bool,
-}
-
-fn find(db: &mut Db<'_>, key: Key<'_>, flags: &MetaFlags<'_>) -> Result<Option<Looked>> {
+fn find(db: &mut Db<'_>, key: Key<'_>, flags: &MetaFlags<'_>) -> Result<Option<Hit>> {
     let _ = db.get(key);
     let now = db.now();
-    let mut created = false;
-    let mut found = item::find(db, key)?;
-    if found.is_none()
-        && let Some(exptime) = flags.vivify()
-    {
-        // The first to miss gets an empty item and the right to fill it; others see that somebody does.
-        item::store(
-            db,
-            key,
-            b"",
-            0,
-            item::deadline(exptime, now),
-            flags.new_cas(),
-        );
-        found = item::find(db, key)?;
-        created = true;
-    }
-    let Some(mut found) = found else {
+    let existing = item::find(db, key)?;
+    // The first to miss gets an empty item and the right to fill it; others see that somebody does.
+    let created = existing.is_none() && flags.vivify().is_some();
+    let Some(found) = existing.or_else(|| created.then(Found::empty)) else {
         return Ok(None);
     };
-    if let Some(exptime) = flags.exptime() {
-        item::touch(db, key, item::deadline(exptime, now));
-        found.deadline = item::deadline(exptime, now);
+    let times = Times::of(flags, found.deadline, created, now);
+    if created {
+        item::store(db, key, b"", 0, times.last, flags.new_cas());
+    }
+    let cas = match flags.new_cas().filter(|_| created) {
+        Some(cas) => cas,
+        None if flags.has(Flag::Cas) || flags.compare_cas().is_some() => item::cas(db, key),
+        None => 0,
+    };
+    if !created && flags.exptime().is_some() {
+        item::touch(db, key, times.last);
     }
     let marks = found.marks;
-    let recache = flags.recache().is_some_and(|least| {
-        !created
-            && found
-                .ttl(now)
-                .is_some_and(|left| i64::try_from(left).is_ok_and(|left| left < least))
-    });
-    let won = !marks.won && (created || marks.stale || recache);
-    let fetched = marks.fetched || !(created || flags.has(Flag::NoBump));
-    let needs_cas = flags.has(Flag::Cas) || flags.compare_cas().is_some();
-    let cas = if needs_cas { item::cas(db, key) } else { 0 };
+    let won = !marks.won && (created || marks.stale || times.is_due);
     if let Some(mut entry) = db.entry_mut(key) {
         entry.set_marks(ItemMarks {
             won: marks.won || won,
-            fetched,
+            fetched: marks.fetched || !flags.has(Flag::NoBump),
             ..marks
         });
         if flags.has(Flag::NoBump) {
             entry.look().set_access(found.access);
         }
     }
-    Ok(Some(Looked {
-        hit: Hit { found, cas, won },
+    Ok(Some(Hit {
+        found,
+        cas,
+        times,
         created,
+        won,
     }))
+}
+
+/// An item's deadline in the course of a request, whose flags take effect from left to right: `t` before `T` shows the
+/// old one.
+struct Times {
+    /// At `t`.
+    shown: Option<Timestamp>,
+    /// In the end.
+    last: Option<Timestamp>,
+    /// Whether less was left at `R` than it says.
+    is_due: bool,
+}
+
+impl Times {
+    fn of(
+        flags: &MetaFlags<'_>,
+        deadline: Option<Timestamp>,
+        created: bool,
+        now: Timestamp,
+    ) -> Times {
+        let at = |exptime: Option<i64>| item::deadline(exptime.unwrap_or(0), now);
+        let mut times = Times {
+            shown: None,
+            last: deadline,
+            is_due: false,
+        };
+        for flag in flags.in_order() {
+            match flag {
+                Flag::Exptime => times.last = at(flags.exptime()),
+                Flag::Vivify if created => times.last = at(flags.vivify()),
+                Flag::Recache if !created => {
+                    times.is_due = times.last.is_some_and(|last| {
+                        at(flags.recache()).is_some_and(|least| last.seconds() < least.seconds())
+                    });
+                }
+                Flag::Ttl => times.shown = times.last,
+                _ => {}
+            }
+        }
+        times
+    }
 }
 
 fn idle_seconds(db: &Db<'_>, found: &Found) -> u64 {
@@ -210,23 +235,6 @@ fn answer(
     line.end();
 }
 
-/// How a compared CAS relates to the item's.
-enum Compared {
-    Same,
-    /// The client's is older, and it asked to store all the same, as stale.
-    Stale,
-    Different,
-}
-
-fn compare(flags: &MetaFlags<'_>, cas: u64) -> Compared {
-    match flags.compare_cas() {
-        None => Compared::Same,
-        Some(wanted) if wanted == cas => Compared::Same,
-        Some(wanted) if flags.has(Flag::Invalidate) && wanted < cas => Compared::Stale,
-        Some(_) => Compared::Different,
-    }
-}
-
 fn set(
     db: &mut Db<'_>,
     counters: &Counters<'_>,
@@ -247,7 +255,8 @@ fn set(
             size = item::find(db, name)?.map_or(size, |item| item.value.len());
         }
         let wanted = done && flags.has(Flag::Cas);
-        Ok((status, wanted.then(|| item::cas(db, name))))
+        let cas = wanted.then(|| flags.new_cas().unwrap_or_else(|| item::cas(db, name)));
+        Ok((status, cas))
     })?;
     if !(status == MetaStatus::Done && flags.has(Flag::Quiet)) {
         answer(output, status, key, flags, cas, size);
@@ -263,53 +272,52 @@ fn store(
     flags: &MetaFlags<'_>,
 ) -> Result<MetaStatus> {
     let now = db.now();
+    let wanted = flags.compare_cas();
     let found = match mode {
-        SetMode::Set if flags.compare_cas().is_none() => None,
+        // An overwrite does not ask what it overwrites.
+        SetMode::Set if wanted.is_none() => None,
         _ => item::find(db, key)?,
     };
-    let deadline = item::deadline(flags.exptime().unwrap_or(0), now);
-    let client_flags = flags.client_flags().unwrap_or(0);
-    let mut stale = false;
-    if flags.compare_cas().is_some() {
-        let joins = matches!(mode, SetMode::Append | SetMode::Prepend);
-        match compare(flags, item::cas(db, key)) {
-            // There is nothing to compare with.
-            _ if found.is_none() && joins => {}
-            _ if found.is_none() => return Ok(MetaStatus::NotFound),
-            Compared::Same => {}
-            Compared::Stale => stale = true,
-            Compared::Different => return Ok(MetaStatus::Exists),
+    let mut deadline = item::deadline(flags.exptime().unwrap_or(0), now);
+    let mut marks = ItemMarks::default();
+    match (mode, found, wanted) {
+        (SetMode::Set | SetMode::Replace, None, Some(_)) => return Ok(MetaStatus::NotFound),
+        (SetMode::Set | SetMode::Replace, Some(found), Some(wanted)) => {
+            let cas = item::cas(db, key);
+            if wanted != 0 && wanted < cas && flags.has(Flag::Invalidate) {
+                // The client's value is older, and stored all the same, as stale.
+                deadline = found.deadline;
+                marks.stale = true;
+                marks.won = found.marks.won;
+            } else if wanted != cas {
+                return Ok(MetaStatus::Exists);
+            }
         }
-    }
-    match (mode, &found) {
-        (SetMode::Add, Some(_)) | (SetMode::Replace, None) => return Ok(MetaStatus::NotStored),
-        (SetMode::Append | SetMode::Prepend, Some(_)) => {
+        (SetMode::Append | SetMode::Prepend, Some(_), _) => {
+            if wanted.is_some_and(|wanted| wanted != 0 && wanted != item::cas(db, key)) {
+                return Ok(MetaStatus::Exists);
+            }
             text::join(db, key, value, mode == SetMode::Prepend)?;
             if let Some(cas) = flags.new_cas() {
                 set_cas(db, key, cas);
             }
             return Ok(MetaStatus::Done);
         }
-        (SetMode::Append | SetMode::Prepend, None) => {
-            let Some(exptime) = flags.vivify() else {
-                return Ok(MetaStatus::NotStored);
-            };
-            item::store(
-                db,
-                key,
-                value,
-                client_flags,
-                item::deadline(exptime, now),
-                flags.new_cas(),
-            );
+        (SetMode::Append | SetMode::Prepend, None, _) => match flags.vivify() {
+            Some(exptime) => deadline = item::deadline(exptime, now),
+            None => return Ok(MetaStatus::NotStored),
+        },
+        (SetMode::Add, Some(_), _) | (SetMode::Replace, None, None) => {
+            return Ok(MetaStatus::NotStored);
         }
-        _ => item::store(db, key, value, client_flags, deadline, flags.new_cas()),
+        (SetMode::Set | SetMode::Add | SetMode::Replace, ..) => {}
     }
-    if stale && let Some(mut entry) = db.entry_mut(key) {
-        entry.set_marks(ItemMarks {
-            stale: true,
-            ..ItemMarks::default()
-        });
+    let client_flags = flags.client_flags().unwrap_or(0);
+    item::store(db, key, value, client_flags, deadline, flags.new_cas());
+    if marks.stale
+        && let Some(mut entry) = db.entry_mut(key)
+    {
+        entry.set_marks(marks);
     }
     Ok(MetaStatus::Done)
 }
@@ -341,10 +349,14 @@ fn delete(
             return Ok(MetaStatus::Exists);
         }
         if flags.has(Flag::RemoveValue) {
-            item::change(db, name, b"");
-            // The client's flags go with the value.
-            let cas = item::cas(db, name);
-            db.set_item(name, Some(storage::entry::Item { flags: 0, cas }));
+            // An empty item takes its place, under the same CAS.
+            let cas = match flags.new_cas() {
+                Some(cas) => cas,
+                None => item::cas(db, name),
+            };
+            let deadline = item::deadline(flags.exptime().unwrap_or(0), db.now());
+            let client_flags = flags.client_flags().unwrap_or(0);
+            item::store(db, name, b"", client_flags, deadline, Some(cas));
         }
         if flags.has(Flag::Invalidate) {
             if let Some(exptime) = flags.exptime() {
@@ -395,16 +407,22 @@ fn arithmetic(
         (Counted::DecrHits, Counted::DecrMisses)
     };
     let outcome = item::locked(db, name, |db| {
-        let mut sum = Sum::Missing;
-        if item::find(db, name)?.is_some() {
-            if flags
-                .compare_cas()
-                .is_some_and(|wanted| wanted != item::cas(db, name))
+        let existing = item::find(db, name)?;
+        let created = existing.is_none();
+        let sum = match &existing {
+            Some(found) if found.value.len() == 0 => Sum::NotANumber,
+            Some(_)
+                if flags
+                    .compare_cas()
+                    .is_some_and(|wanted| wanted != 0 && wanted != item::cas(db, name)) =>
             {
                 return Ok(Err(MetaStatus::Exists));
             }
-            sum = item::add(db, name, flags.delta().unwrap_or(1), up)?;
-        }
+            Some(_) => item::add(db, name, flags.delta().unwrap_or(1), up)?,
+            None => Sum::Missing,
+        };
+        let deadline = existing.and_then(|found| found.deadline);
+        let times = Times::of(flags, deadline, created, db.now());
         let sum = match sum {
             Sum::NotANumber => return Ok(Ok(None)),
             Sum::Is(sum) => {
@@ -413,35 +431,27 @@ fn arithmetic(
             }
             Sum::Missing => {
                 counters.add(misses);
-                let Some(exptime) = flags.vivify() else {
+                if flags.vivify().is_none() {
                     return Ok(Err(MetaStatus::NotFound));
-                };
+                }
                 let initial = flags.initial().unwrap_or(0);
-                let deadline = item::deadline(exptime, db.now());
-                item::store(
-                    db,
-                    name,
-                    initial.to_string().as_bytes(),
-                    0,
-                    deadline,
-                    flags.new_cas(),
-                );
+                let digits = initial.to_string();
+                item::store(db, name, digits.as_bytes(), 0, times.last, flags.new_cas());
                 initial
             }
         };
         if let Some(cas) = flags.new_cas() {
             set_cas(db, name, cas);
         }
-        if let Some(exptime) = flags.exptime() {
-            item::touch(db, name, item::deadline(exptime, db.now()));
-        }
-        let cas = if flags.has(Flag::Cas) {
-            item::cas(db, name)
-        } else {
-            0
+        let cas = match flags.new_cas() {
+            Some(cas) => cas,
+            None if flags.has(Flag::Cas) => item::cas(db, name),
+            None => 0,
         };
-        let deadline = db.peek(name).and_then(|entry| entry.deadline());
-        Ok(Ok(Some((sum, cas, deadline))))
+        if !created && flags.exptime().is_some() {
+            item::touch(db, name, times.last);
+        }
+        Ok(Ok(Some((sum, cas, times.shown))))
     })?;
     let mut writer = ResponseWriter::new(output);
     let (sum, cas, deadline) = match outcome {
@@ -473,9 +483,7 @@ fn arithmetic(
             Flag::Opaque => line.opaque(flags.opaque().unwrap_or_default()),
             Flag::Key => line.key(key),
             Flag::Cas => line.cas(cas),
-            Flag::Ttl => {
-                line.ttl(deadline.map(|at| (at.millis() - now.millis()).max(0) as u64 / 1000))
-            }
+            Flag::Ttl => line.ttl(item::ttl(deadline, now)),
             _ => {}
         }
     }
@@ -503,7 +511,7 @@ fn debug(db: &mut Db<'_>, key: &MetaKey<'_>, output: &mut Output) -> Result {
         Some((found, cas, size)) => writer.meta_debug(
             key,
             &ItemFacts {
-                exptime: found.ttl(db.now()).map(|seconds| seconds as i64),
+                exptime: item::ttl(found.deadline, db.now()).map(|seconds| seconds as i64),
                 last_access: idle_seconds(db, &found) as i64,
                 cas,
                 fetched: found.marks.fetched,

@@ -7,7 +7,7 @@ use protocol::{
     },
     output::Output,
 };
-use storage::{db::Db, keyspace::Key};
+use storage::{db::Db, entry::ItemMarks, keyspace::Key};
 
 use super::{
     item::{self, Result, Sum, Value},
@@ -89,6 +89,7 @@ pub(super) fn run(
             let found = item::locked(db, key, |db| {
                 let found = db.peek(key).is_some();
                 if found {
+                    item::note_fetched(db, key);
                     item::touch(db, key, deadline);
                 }
                 found
@@ -232,7 +233,7 @@ pub(super) fn join(db: &mut Db<'_>, key: Key<'_>, value: &[u8], in_front: bool) 
         [found.value.bytes(), value]
     }
     .concat();
-    item::change(db, key, &joined);
+    item::change(db, key, &joined, ItemMarks::default());
     Ok(Answer::Stored)
 }
 
