@@ -16,6 +16,7 @@ use crate::{
     persistence::{aof, snapshot},
     replication,
     server::{self, Server},
+    session::memory as memory_of_clients,
 };
 
 /// How often each part of the keyspace is looked at for expired entries.
@@ -38,7 +39,13 @@ pub async fn run(server: Arc<Server>) {
     let mut ticks = 0u64;
     let mut walk = Walk::default();
     loop {
-        timer.tick().await;
+        tokio::select! {
+            _ = timer.tick() => {}
+            () = server.clients.memory.over_limit() => {
+                memory_of_clients::evict(&server);
+                continue;
+            }
+        }
         ticks += 1;
         if server.active_expire.load(Ordering::Relaxed) && server.keyspace.deletes_expired() {
             sweep(&server, server::now());
@@ -54,6 +61,7 @@ pub async fn run(server: Arc<Server>) {
             replication::maintain(&server, ticks / 10);
             for client in server.clients.all() {
                 client.enforce_output_limit();
+                client.account();
             }
             snapshot::save_when_due(&server);
         }

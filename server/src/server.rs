@@ -183,6 +183,7 @@ impl Server {
         self.clients
             .guard
             .configure(&from.client_output_buffer_limit);
+        self.clients.memory.configure(&from);
         log::set_level(from.loglevel.into());
     }
 

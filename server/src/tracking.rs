@@ -315,9 +315,13 @@ impl Session {
             self.server.keyspace.add_listener(Listeners::TRACKING);
         }
         for prefix in prefixes {
-            let clients = known.entry(prefix).or_default();
-            clients.insert(self.client.id, self.client.clone());
+            let clients = known.entry(prefix.clone()).or_default();
+            let client = self.client.clone();
+            if clients.insert(client.id, client).is_none() {
+                self.client.held.add_name(&prefix);
+            }
         }
+        self.client.account();
     }
 
     /// Tracks no longer. Keys noted for it are forgotten when they change.
@@ -332,7 +336,9 @@ impl Session {
         let mut known = table.prefixes.write();
         for prefix in &tracking.prefixes {
             if let Some(clients) = known.get_mut(prefix) {
-                clients.remove(&self.client.id);
+                if clients.remove(&self.client.id).is_some() {
+                    self.client.held.remove_name(prefix);
+                }
                 if clients.is_empty() {
                     known.remove(prefix);
                 }

@@ -7,6 +7,7 @@ mod acl;
 mod append_only;
 mod atomicity;
 mod blocking;
+mod client_memory;
 mod connection;
 mod differential;
 mod eviction;

@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use storage::{alloc, db::Db};
 
-use super::{client::CONNECTION_BYTES, help::help};
+use super::help::help;
 use crate::{
     dispatch::{
         args::Args,
@@ -332,7 +332,7 @@ fn stats(session: &mut Session, db: &mut Db<'_>, _args: &Args<'_>, reply: &mut R
     });
     let keys: usize = overheads.iter().map(|(keys, _)| keys).sum();
     let tables: usize = overheads.iter().map(|(_, bytes)| bytes).sum();
-    let clients = server.clients.len() * CONNECTION_BYTES;
+    let (clients, replicas) = server.clients.memory_bytes();
     let used = alloc::allocated_bytes();
     let peak = server
         .metrics
@@ -340,7 +340,7 @@ fn stats(session: &mut Session, db: &mut Db<'_>, _args: &Args<'_>, reply: &mut R
         .load(std::sync::atomic::Ordering::Relaxed)
         .max(used);
     let resident = process::resident_bytes();
-    let overhead = (server.startup_bytes + tables + clients).min(used);
+    let overhead = (server.startup_bytes + tables + clients + replicas).min(used);
     let dataset = used - overhead;
     let net = used.saturating_sub(server.startup_bytes).max(1);
     let filled: Vec<(usize, usize)> = overheads
@@ -355,7 +355,7 @@ fn stats(session: &mut Session, db: &mut Db<'_>, _args: &Args<'_>, reply: &mut R
         ("startup.allocated", server.startup_bytes),
         ("replication.backlog", 0),
         ("replicas.repl.buffer", 0),
-        ("clients.slaves", 0),
+        ("clients.slaves", replicas),
         ("clients.normal", clients),
         ("cluster.links", 0),
         ("cluster.slot_import", 0),

@@ -125,6 +125,7 @@ fn watch(session: &mut Session, db: &mut Db<'_>, args: &Args<'_>, reply: &mut Re
         if !transaction.watched.insert((db.index(), key.bytes.into())) {
             continue;
         }
+        session.client.held.add_name(key.bytes);
         db.lock(key.hash);
         // Looking deletes it if it has expired already; if it expires from now on that is a change.
         let _ = db.entry_mut(key);
@@ -139,6 +140,7 @@ fn watch(session: &mut Session, db: &mut Db<'_>, args: &Args<'_>, reply: &mut Re
         .client
         .watched_keys
         .store(transaction.watched.len(), Ordering::Relaxed);
+    session.client.account();
     reply.ok();
     Ok(())
 }

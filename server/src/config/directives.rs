@@ -29,7 +29,6 @@ const REPLICATION: Effect = AcceptedWithoutEffect(
 const CLUSTER: Effect = AcceptedWithoutEffect("there is no cluster mode");
 const TLS: Effect = AcceptedWithoutEffect("connections are not encrypted");
 const NO_TLS: &str = "Unable to update TLS configuration. Check server logs.";
-const CLIENT_EVICTION: Effect = AcceptedWithoutEffect("clients are not closed to save memory");
 const SCRIPTING: Effect = AcceptedWithoutEffect("the interface is the one that is not deprecated");
 const RDMA: Effect = AcceptedWithoutEffect("there is no RDMA transport");
 const DEFRAGMENTATION: Effect = AcceptedWithoutEffect("the allocator needs no defragmentation");
@@ -235,7 +234,7 @@ directives! {
         /// Most bytes that all clients' buffers may have together, or their share of `maxmemory`; 0 is no limit.
         maxmemory_clients: MemoryLimit =
             memory_or_percent(0, LONG_MAX, "argument must be a memory or percent value"),
-            "maxmemory-clients", AtRunTime, CLIENT_EVICTION;
+            "maxmemory-clients", AtRunTime, Effective;
         /// Longest string in a request.
         proto_max_bulk_len: u64 = memory(512 * MB, MB, LONG_MAX), "proto-max-bulk-len", AtRunTime, Effective;
         /// How many keys the server remembers for clients that cache them.

@@ -381,7 +381,14 @@ fn commands_in_transaction(
     let queued = transaction::Queued::new(registered, args);
     let transaction = session.transaction.get_or_insert_default();
     let count = transaction.push(queued, limit)?;
-    session.client.queued.store(count as i64, Ordering::Relaxed);
+    let client = &session.client;
+    client.queued.store(count as i64, Ordering::Relaxed);
+    let queued_bytes = transaction.queued_bytes();
+    client
+        .held
+        .queued_bytes
+        .store(queued_bytes, Ordering::Relaxed);
+    client.account();
     reply.queued();
     Ok(Gate::Queued)
 }

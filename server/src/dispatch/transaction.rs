@@ -113,6 +113,10 @@ impl Transaction {
         Ok(self.queued.len())
     }
 
+    pub fn queued_bytes(&self) -> usize {
+        self.queued_bytes
+    }
+
     /// Whether a queued command changes data.
     pub fn writes(&self) -> bool {
         self.queued
@@ -346,7 +350,13 @@ impl Session {
         self.client.in_transaction.store(false, Ordering::Relaxed);
         self.client.queued.store(-1, Ordering::Relaxed);
         self.client.watched_keys.store(0, Ordering::Relaxed);
-        self.transaction.take()
+        let transaction = self.transaction.take()?;
+        let held = &self.client.held;
+        held.queued_bytes.store(0, Ordering::Relaxed);
+        let watched = transaction.watched.iter();
+        watched.for_each(|(_, key)| held.remove_name(key));
+        self.client.account();
+        Some(transaction)
     }
 
     /// Forgets queued commands and watched keys.

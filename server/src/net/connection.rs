@@ -31,6 +31,9 @@ const MAX_PIECES: usize = 64;
 /// How far the buffer of an unfinished request grows ahead of what has arrived.
 const MAX_GROWTH: usize = 1 << 20;
 
+/// Longest request, whatever `client-query-buffer-limit` says: its words are found by numbers of 32 bits.
+const MAX_REQUEST: u64 = u32::MAX as u64 - READ_BUFFER as u64;
+
 /// What a blocked client may send ahead. Beyond that it is not read from, and its end not noticed.
 const BLOCKED_INPUT: usize = 1 << 20;
 /// Longer waits are waited for in parts.
@@ -229,11 +232,7 @@ impl<P: Protocol> Connection<P> {
             return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
         }
         self.input.extend_from_slice(&worker.input[..read]);
-        self.protocol
-            .session()
-            .client
-            .input_bytes
-            .store(self.input.len(), std::sync::atomic::Ordering::Relaxed);
+        self.note_input();
         Poll::Ready(Ok(()))
     }
 
@@ -269,6 +268,7 @@ impl<P: Protocol> Connection<P> {
                     self.then = turn.then;
                     if turn.consumed < read {
                         self.input = buffer[turn.consumed..read].to_vec();
+                        self.note_input();
                     }
                 }
             }
@@ -292,6 +292,16 @@ impl<P: Protocol> Connection<P> {
             return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
         }
         worker.read = read;
+        self.note_input();
+        let server = &self.protocol.session().server;
+        let limit = worker.settings(server).client_query_buffer_limit;
+        if self.input.len() as u64 > limit.min(MAX_REQUEST) {
+            let memory = &server.clients.memory;
+            memory
+                .query_limit_disconnections
+                .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
         let still_needed = needed.saturating_sub(read);
         if still_needed > 0 {
             // The rest of a big argument: no use looking before it is there.
@@ -313,11 +323,11 @@ impl<P: Protocol> Connection<P> {
             }
             self.input = input;
         }
-        self.protocol
-            .session()
-            .client
-            .input_bytes
-            .store(self.input.len(), std::sync::atomic::Ordering::Relaxed);
+        self.note_input();
+    }
+
+    fn note_input(&self) {
+        self.protocol.session().client.note_input(&self.input);
     }
 
     /// Writes the worker's output to the socket; keeps what it does not take.
@@ -348,9 +358,7 @@ impl<P: Protocol> Connection<P> {
                 Poll::Ready(Err(error)) => return Err(error),
                 Poll::Pending => {
                     let client = &self.protocol.session().client;
-                    client
-                        .output_bytes
-                        .store(total - written, std::sync::atomic::Ordering::Relaxed);
+                    client.note_unsent(total - written);
                     self.output = Some(Box::new(Unsent {
                         output: std::mem::take(output),
                         written,
@@ -361,6 +369,7 @@ impl<P: Protocol> Connection<P> {
             }
         }
         output.clear();
+        self.protocol.session().client.account();
         Ok(())
     }
 
@@ -381,11 +390,7 @@ impl<P: Protocol> Connection<P> {
         while let Some(unsent) = &mut self.output {
             if unsent.written == unsent.output.len() {
                 self.output = None;
-                self.protocol
-                    .session()
-                    .client
-                    .output_bytes
-                    .store(0, std::sync::atomic::Ordering::Relaxed);
+                self.protocol.session().client.note_unsent(0);
                 break;
             }
             match ready!(write_some(

@@ -215,6 +215,7 @@ impl Client {
         self.mailbox.filled.store(true, Ordering::Release);
         self.enforce(&mut contents);
         drop(contents);
+        self.account();
         if first {
             self.post.tell(self.clone());
         }
@@ -226,7 +227,7 @@ impl Client {
     }
 
     fn enforce(&self, contents: &mut Contents) {
-        let unsent = self.mailbox.len_bytes() + self.output_bytes.load(Ordering::Relaxed);
+        let unsent = self.unsent_bytes();
         let limit = self.guard.limit(self);
         let now = server::now().millis();
         if contents.closed || !limit.is_passed(unsent as u64, &mut contents.over_soft_since_ms, now)

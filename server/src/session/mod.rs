@@ -1,6 +1,7 @@
 //! What the server knows of one connection.
 
 pub mod mailbox;
+pub mod memory;
 pub mod registry;
 pub mod subscriptions;
 

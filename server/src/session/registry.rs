@@ -13,7 +13,10 @@ use std::{
 use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
 
-use super::mailbox::{Mailbox, OutputGuard, Post};
+use super::{
+    mailbox::{Mailbox, OutputGuard, Post},
+    memory::{ClientMemory, Held},
+};
 use crate::{dispatch::blocking::Waiter, tracking::Tracking};
 
 /// One end of a connection.
@@ -86,6 +89,8 @@ pub struct Client {
     tracking: Mutex<Option<Arc<Tracking>>>,
     pub(super) post: Arc<Post>,
     pub(super) guard: Arc<OutputGuard>,
+    pub(super) memory: Arc<ClientMemory>,
+    pub held: Held,
     killed: AtomicBool,
     details: Mutex<Option<Box<Details>>>,
     waker: Mutex<Option<Waker>>,
@@ -106,7 +111,12 @@ pub struct Arrival {
 }
 
 impl Client {
-    fn new(id: u64, arrival: Arrival, guard: Arc<OutputGuard>) -> Client {
+    fn new(
+        id: u64,
+        arrival: Arrival,
+        guard: Arc<OutputGuard>,
+        memory: Arc<ClientMemory>,
+    ) -> Client {
         let Arrival {
             wire,
             address,
@@ -147,6 +157,8 @@ impl Client {
             tracking: Mutex::new(None),
             post,
             guard,
+            memory,
+            held: Held::default(),
             killed: AtomicBool::new(false),
             details: Mutex::new(None),
             waker: Mutex::new(None),
@@ -164,7 +176,7 @@ impl Client {
             now_ms,
             post: Arc::default(),
         };
-        Client::new(0, arrival, Arc::default())
+        Client::new(0, arrival, Arc::default(), Arc::default())
     }
 
     /// Notes a turn: so many bytes read and commands run, the last of them this.
@@ -326,6 +338,7 @@ pub struct Registry {
     clients: RwLock<HashMap<u64, Arc<Client>>>,
     last_id: AtomicU64,
     pub guard: Arc<OutputGuard>,
+    pub memory: Arc<ClientMemory>,
 }
 
 impl Registry {
@@ -336,13 +349,22 @@ impl Registry {
             return None;
         }
         let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
-        let client = Arc::new(Client::new(id, arrival, self.guard.clone()));
+        let client = Arc::new(Client::new(
+            id,
+            arrival,
+            self.guard.clone(),
+            self.memory.clone(),
+        ));
+        client.account();
         clients.insert(id, client.clone());
         Some(client)
     }
 
     pub fn remove(&self, id: u64) {
-        self.clients.write().remove(&id);
+        let removed = self.clients.write().remove(&id);
+        if let Some(client) = removed {
+            client.leave_memory();
+        }
     }
 
     pub fn get(&self, id: u64) -> Option<Arc<Client>> {
@@ -351,6 +373,19 @@ impl Registry {
 
     pub fn len(&self) -> usize {
         self.clients.read().len()
+    }
+
+    /// What clients hold, and what replicas do.
+    pub fn memory_bytes(&self) -> (usize, usize) {
+        let (mut normal, mut replicas) = (0, 0);
+        for client in self.clients.read().values() {
+            let sum = match client.is_replica.load(Ordering::Relaxed) {
+                true => &mut replicas,
+                false => &mut normal,
+            };
+            *sum += client.memory_bytes();
+        }
+        (normal, replicas)
     }
 
     pub fn is_empty(&self) -> bool {

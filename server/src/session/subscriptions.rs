@@ -32,6 +32,7 @@ impl Session {
     pub fn subscribe(&mut self, kind: Kind, name: &[u8]) {
         let subscriptions = self.subscriptions.get_or_insert_default();
         if subscriptions.of(kind).insert(name.into()) {
+            self.client.held.add_name(name);
             self.note_subscriptions(kind);
             self.server.pubsub.of(kind).add(name, &self.client);
         }
@@ -44,6 +45,7 @@ impl Session {
         };
         if subscriptions.of(kind).remove(name) {
             self.server.pubsub.of(kind).remove(name, self.client.id);
+            self.client.held.remove_name(name);
             self.note_subscriptions(kind);
         }
     }
@@ -88,6 +90,7 @@ impl Session {
             Kind::ShardChannel => &self.client.shard_channels,
         };
         shown.store(subscriptions.of(kind).len(), Ordering::Relaxed);
+        self.client.account();
         self.flags.subscribed = !subscriptions.is_empty();
         if !self.flags.subscribed {
             self.subscriptions = None;

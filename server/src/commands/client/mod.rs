@@ -314,13 +314,14 @@ pub(crate) fn describe(client: &Client) -> String {
         .and_then(|id| table::table().by_id(id))
         .map_or("NULL", |registered| registered.full_name.as_str());
     let waiting = client.input_bytes.load(Ordering::Relaxed);
-    let unsent = client.output_bytes.load(Ordering::Relaxed) + client.mailbox.len_bytes();
+    let room = client.held.input_capacity.load(Ordering::Relaxed);
+    let unsent = client.unsent_bytes();
     let mut line = String::with_capacity(400);
     // Writing to a string cannot fail.
     let _ = writeln!(
         line,
         "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} capa={} db={} sub={} psub={} ssub={} multi={} \
-         watch={} qbuf={waiting} qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll={} omem={unsent} tot-mem={} \
+         watch={} qbuf={waiting} qbuf-free={} argv-mem=0 multi-mem={} rbs=0 rbp=0 obl=0 oll={} omem={unsent} tot-mem={} \
          events={} cmd={command} user={} redir={} resp={} lib-name={} lib-ver={} tot-net-in={} tot-net-out={} \
          tot-cmds={}",
         client.id,
@@ -342,8 +343,10 @@ pub(crate) fn describe(client: &Client) -> String {
         client.shard_channels.load(Ordering::Relaxed),
         client.queued.load(Ordering::Relaxed),
         client.watched_keys.load(Ordering::Relaxed),
-        client.mailbox.len(),
-        waiting + unsent + CONNECTION_BYTES,
+        room.saturating_sub(waiting),
+        client.held.queued_bytes.load(Ordering::Relaxed),
+        client.mailbox.len() + usize::from(client.output_bytes.load(Ordering::Relaxed) > 0),
+        client.memory_bytes(),
         if unsent > 0 { "rw" } else { "r" },
         user(&details.user),
         client.redirection(),
@@ -360,9 +363,6 @@ pub(crate) fn describe(client: &Client) -> String {
     );
     line
 }
-
-/// What an idle connection takes: its task, session and entry in the registry.
-pub(super) const CONNECTION_BYTES: usize = 900;
 
 /// The user whose rights a connection has.
 fn user(name: &[u8]) -> String {

@@ -145,7 +145,7 @@ pub(super) fn clients(facts: &mut Facts<'_, '_>, lines: &mut Lines) {
     );
     lines.add(
         "client_recent_max_output_buffer",
-        largest(|client| client.output_bytes.load(Ordering::Relaxed)),
+        largest(crate::session::registry::Client::unsent_bytes),
     );
     lines.add("blocked_clients", server.waiting.load(Ordering::Relaxed));
     lines.add("tracking_clients", server.tracking.clients());
@@ -205,17 +205,8 @@ pub(super) fn memory(facts: &mut Facts<'_, '_>, lines: &mut Lines) {
         .max(used);
     let resident = process::resident_bytes();
     let startup = server.startup_bytes;
-    let clients: usize = server
-        .clients
-        .all()
-        .iter()
-        .map(|client| {
-            super::super::client::CONNECTION_BYTES
-                + client.input_bytes.load(Ordering::Relaxed)
-                + client.output_bytes.load(Ordering::Relaxed)
-        })
-        .sum();
-    let overhead = (startup + tables + clients).min(used);
+    let (normal, replicas) = server.clients.memory_bytes();
+    let overhead = (startup + tables + normal + replicas).min(used);
     let dataset = used - overhead;
     let percent = |part: usize, whole: usize| part as f64 * 100.0 / whole.max(1) as f64;
     lines.size("used_memory", used);
@@ -274,9 +265,9 @@ pub(super) fn memory(facts: &mut Facts<'_, '_>, lines: &mut Lines) {
         "mem_replication_backlog",
         "mem_total_replication_buffers",
         "mem_replicas_repl_buffer",
-        "mem_clients_slaves",
     ]);
-    lines.add("mem_clients_normal", clients);
+    lines.add("mem_clients_slaves", replicas);
+    lines.add("mem_clients_normal", normal);
     lines.zeros(&[
         "mem_cluster_links",
         "mem_cluster_slot_import",
@@ -441,7 +432,7 @@ pub(super) fn stats(facts: &mut Facts<'_, '_>, lines: &mut Lines) {
         "expire_cycle_cpu_milliseconds",
     ]);
     lines.add("evicted_keys", read(&statistics.evicted));
-    lines.zeros(&["evicted_clients"]);
+    lines.add("evicted_clients", read(&server.clients.memory.evicted));
     lines.add(
         "evicted_scripts",
         read(&facts.session.server.scripting.evicted),
@@ -487,8 +478,11 @@ pub(super) fn stats(facts: &mut Facts<'_, '_>, lines: &mut Lines) {
         "io_threaded_poll_processed",
         "io_threaded_total_prefetch_batches",
         "io_threaded_total_prefetch_entries",
-        "client_query_buffer_limit_disconnections",
     ]);
+    lines.add(
+        "client_query_buffer_limit_disconnections",
+        read(&server.clients.memory.query_limit_disconnections),
+    );
     lines.add(
         "client_output_buffer_limit_disconnections",
         read(&server.clients.guard.disconnections),
