@@ -7,6 +7,7 @@ use std::{
     path::Path,
     process::ExitCode,
     sync::Arc,
+    thread,
     time::Duration,
 };
 
@@ -20,7 +21,10 @@ use server::{
     server::{Server, ShutdownRequest},
     session::registry::Wire,
 };
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::oneshot,
+};
 
 #[global_allocator]
 static ALLOCATOR: storage::alloc::Allocator = storage::alloc::Allocator;
@@ -79,13 +83,10 @@ fn serve(config: Config) -> ExitCode {
         log::warning(format!("Failed to write PID file: {error}"));
     }
     let server = Server::new(config);
-    if let Err(message) = load_users(&server).and_then(|()| recover(&server)) {
+    if let Err(message) = load_users(&server) {
         log::warning(&message);
         remove_files(&settings);
         return ExitCode::FAILURE;
-    }
-    if let Some((host, port)) = &settings.replicaof {
-        commands::replication::follow(&server, host, *port);
     }
     let outcome = run(&server, listeners);
     server.aof.stop(&server);
@@ -95,8 +96,8 @@ fn serve(config: Config) -> ExitCode {
             log::notice("Ferrite is now ready to exit, bye bye...");
             ExitCode::SUCCESS
         }
-        Err(error) => {
-            log::warning(format!("Failed to start: {error}"));
+        Err(message) => {
+            log::warning(message);
             ExitCode::FAILURE
         }
     }
@@ -193,37 +194,72 @@ fn load_users(server: &Server) -> Result<(), String> {
     Ok(())
 }
 
-/// Loads what an earlier run left on disk.
+/// Loads what an earlier run left on disk, and begins what needs all data.
 fn recover(server: &Arc<Server>) -> Result<(), String> {
-    if server.config.settings().appendonly {
+    let began_logged = server.config.settings().appendonly;
+    if began_logged {
         aof::load(server)?;
-        aof::start(server).map_err(|error| format!("Can't open the append-only file: {error}"))
+        aof::start(server).map_err(|error| format!("Can't open the append-only file: {error}"))?;
     } else {
-        recovery::load_snapshot(server)
+        recovery::load_snapshot(server)?;
     }
-}
-
-fn run(server: &Arc<Server>, listeners: Vec<Listening>) -> io::Result<()> {
-    let threads = runtime::start(server, listeners)?;
+    server.loading.end();
     let settings = server.config.settings();
-    log::notice("Server initialized");
+    match settings.appendonly {
+        logged if logged == began_logged => {}
+        // Somebody changed the setting meanwhile.
+        true => aof::turn_on(server)?,
+        false => aof::turn_off(server),
+    }
+    if let Some((host, port)) = &settings.replicaof {
+        commands::replication::follow(server, host, *port);
+    }
     log::notice(format!(
-        "Ready to accept connections: RESP on port {}, memcached on port {}, {} worker{}",
+        "Ready to accept connections: RESP on port {}, memcached on port {}, {} workers",
         settings.port,
         settings.memcached_port,
-        threads.len(),
-        if threads.len() == 1 { "" } else { "s" }
+        server.metrics.workers.len(),
     ));
+    Ok(())
+}
+
+/// Serves, and loads meanwhile, until the end.
+fn run(server: &Arc<Server>, listeners: Vec<Listening>) -> Result<(), String> {
+    let failed = |error: io::Error| format!("Failed to start: {error}");
+    // From the first connection on, so that nobody sees the data missing.
+    server.loading.begin();
+    let _threads = runtime::start(server, listeners).map_err(failed)?;
+    log::notice("Server initialized");
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .build()?;
+        .build()
+        .map_err(failed)?;
+    let (done, mut loaded) = oneshot::channel();
+    let loading = server.clone();
+    thread::Builder::new()
+        .name("loading".into())
+        .stack_size(runtime::STACK_BYTES)
+        .spawn(move || done.send(recover(&loading)))
+        .map_err(failed)?;
     let request = runtime.block_on(async {
         tokio::spawn(maintenance::run(server.clone()));
+        let mut is_loaded = false;
+        // Kept while other things happen, lest a signal be missed.
+        let mut end = Box::pin(wait_for_end(server));
         loop {
-            let request = wait_for_end(server).await?;
-            if save_before_end(server, request) {
-                return Ok::<_, io::Error>(request);
+            let request = tokio::select! {
+                request = &mut end => request.map_err(failed)?,
+                result = &mut loaded, if !is_loaded => {
+                    result.unwrap_or_else(|_| Err("Internal error while the data was loaded".into()))?;
+                    is_loaded = true;
+                    continue;
+                }
+            };
+            // What is on disk is all there is, and more than has been loaded.
+            if server.loading.is_active() || save_before_end(server, request) {
+                return Ok::<_, String>(request);
             }
+            end = Box::pin(wait_for_end(server));
         }
     })?;
     log::notice(match request {

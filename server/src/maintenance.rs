@@ -47,6 +47,14 @@ pub async fn run(server: Arc<Server>) {
             }
         }
         ticks += 1;
+        if server.loading.is_active() {
+            // Nothing expires, is evicted or saved before all of it is there.
+            if ticks.is_multiple_of(10) {
+                last = sample_rates(&server, last);
+                close_idle_clients(&server, server::now());
+            }
+            continue;
+        }
         if server.active_expire.load(Ordering::Relaxed) && server.keyspace.deletes_expired() {
             sweep(&server, server::now());
         }

@@ -43,7 +43,7 @@ use crate::{
 pub const READ_BUFFER: usize = 64 * 1024;
 
 /// Stack of a worker; scripts nest deeply. Untouched pages cost nothing.
-const STACK_BYTES: usize = 16 << 20;
+pub const STACK_BYTES: usize = 16 << 20;
 
 thread_local! {
     /// The worker of this thread, if it is one.

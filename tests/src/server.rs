@@ -100,6 +100,12 @@ impl Server {
         Self::start_program(Program::Ferrite, options).expect("ferrite is built on demand")
     }
 
+    /// Ferrite, as soon as it answers that it loads its data.
+    pub fn ferrite_loading(options: &Options) -> Self {
+        Self::start_until(Program::Ferrite, options, Self::loads)
+            .expect("ferrite is built on demand")
+    }
+
     /// The real Valkey; `None` if it is not installed (see [`missing`]).
     pub fn valkey(options: &Options) -> Option<Self> {
         Self::start_program(Program::Valkey, options)
@@ -199,10 +205,18 @@ impl Server {
     }
 
     fn start_program(program: Program, options: &Options) -> Option<Self> {
+        Self::start_until(program, options, Self::answers)
+    }
+
+    fn start_until(
+        program: Program,
+        options: &Options,
+        is_ready: fn(&Self) -> bool,
+    ) -> Option<Self> {
         let binary = locate(program)?;
         for attempt in 1..=START_ATTEMPTS {
             let mut server = Self::spawn(program, &binary, options);
-            match server.wait_until_ready() {
+            match server.wait_until(is_ready) {
                 Ok(()) => return Some(server),
                 Err(reason) if attempt == START_ATTEMPTS => {
                     panic!(
@@ -268,13 +282,21 @@ impl Server {
         }
     }
 
-    fn wait_until_ready(&mut self) -> Result<(), String> {
+    /// Waits until a server that loads its data has done so.
+    ///
+    /// # Errors
+    /// It ends instead, or takes too long.
+    pub fn wait_until_loaded(&mut self) -> Result<(), String> {
+        self.wait_until(Self::answers)
+    }
+
+    fn wait_until(&mut self, is_ready: fn(&Self) -> bool) -> Result<(), String> {
         let deadline = Instant::now() + READY_TIMEOUT;
         loop {
             if let Ok(Some(status)) = self.child.try_wait() {
                 return Err(format!("it ended with {status}"));
             }
-            if self.answers() {
+            if is_ready(self) {
                 return Ok(());
             }
             if Instant::now() > deadline {
@@ -282,6 +304,10 @@ impl Server {
             }
             std::thread::sleep(POLL_INTERVAL);
         }
+    }
+
+    fn loads(&self) -> bool {
+        ask(self.resp_port, b"PING\r\n", &[b"-LOADING"])
     }
 
     fn answers(&self) -> bool {

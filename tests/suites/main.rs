@@ -16,6 +16,7 @@ mod hashes;
 mod hyperloglogs;
 mod keys;
 mod lists;
+mod loading;
 mod memcached;
 mod permissions;
 mod pubsub;

@@ -131,6 +131,8 @@ fn set(session: &mut Session, args: &Args<'_>, reply: &mut Reply) -> Result {
 /// Begins or ends the append-only file. Ending waits for the disk, so that what was acknowledged is there.
 fn switch_append_only_file(server: &Arc<Server>) -> std::result::Result<(), String> {
     match server.config.settings().appendonly {
+        // Whoever loads looks at the setting in the end.
+        _ if server.loading.is_active() => Ok(()),
         wanted if wanted == server.aof.is_enabled() => Ok(()),
         true => aof::turn_on(server),
         false => {

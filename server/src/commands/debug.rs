@@ -19,10 +19,7 @@ use crate::{
         error::Error,
     },
     log,
-    persistence::{
-        recovery::{self, Existing},
-        snapshot,
-    },
+    persistence::{loader::Existing, recovery, snapshot},
     session::Session,
 };
 
@@ -238,21 +235,26 @@ fn reload(session: &Session, db: &mut Db<'_>, args: &Args<'_>) -> Result {
             ));
         }
     }
+    let server = &session.server;
+    if server.loading.is_active() {
+        // Half the data must not replace the file that it comes from.
+        return Err(Error::LOADING);
+    }
     let held = db.is_locked();
     if !held {
         db.lock_all();
     }
-    let server = &session.server;
     let result = if save && snapshot::save_locked(server, db).is_err() {
         Err(Error::from_static("ERR"))
     } else {
         if flush {
             db.flush(None);
         }
-        let loaded = recovery::load_file(server, db, existing).and_then(|found| match found {
-            true => Ok(()),
-            false => Err("There is no RDB file to load".into()),
-        });
+        let loaded =
+            recovery::load_file(server, Some(db), existing).and_then(|found| match found {
+                true => Ok(()),
+                false => Err("There is no RDB file to load".into()),
+            });
         loaded.map_err(|reason| {
             log::warning(reason);
             Error::general("Error trying to load the RDB dump, check server logs.")

@@ -162,7 +162,8 @@ fn shutdown(session: &mut Session, args: &Args<'_>, reply: &mut Reply) -> Result
     let server = &session.server;
     server.shutdown.request(request);
     let has_points = !server.config.settings().save.is_empty();
-    if request.save.unwrap_or(has_points) && !request.force {
+    let saves = request.save.unwrap_or(has_points) && !server.loading.is_active();
+    if saves && !request.force {
         server.shutdown.wait_for_failure();
         return Err(Error::general("Errors trying to SHUTDOWN. Check logs."));
     }

@@ -639,7 +639,7 @@ directives! {
         /// Text that is put into a crash report.
         debug_context: String = text(""), "debug-context", AtRunTime, DEBUGGING, Hidden;
         /// Delay per key of loading.
-        key_load_delay: i32 = integer(0, i32::MIN as i64, INT_MAX), "key-load-delay", AtRunTime, DEBUGGING, Hidden;
+        key_load_delay: i32 = integer(0, i32::MIN as i64, INT_MAX), "key-load-delay", AtRunTime, Effective, Hidden;
         /// Delay per key of saving.
         rdb_key_save_delay: i32 = integer(0, i32::MIN as i64, INT_MAX), "rdb-key-save-delay", AtRunTime, Effective,
             Hidden;

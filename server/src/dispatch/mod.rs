@@ -213,6 +213,9 @@ fn admit(
     if session.flags.monitors && touches_data(command) {
         return Err(Error::general("Replica can't interact with the keyspace"));
     }
+    if refused_while_loading(session, command) {
+        return Err(Error::LOADING);
+    }
     if session.server.scripting.slow.any() && !command.has(Flag::AllowBusy) {
         return Err(session.server.scripting.slow.busy());
     }
@@ -243,6 +246,15 @@ fn admit(
         return Ok(Gate::Wait(server::now().millis() + DISK_WAIT_MS));
     }
     Ok(Gate::Open)
+}
+
+/// Whether a command may not run since its data is being loaded.
+#[inline]
+fn refused_while_loading(session: &Session, command: &Command) -> bool {
+    let loading = &session.server.loading;
+    let refuses = loading.is_active() && !command.has(Flag::Loading)
+        || loading.is_beside() && command.has(Flag::NoAsyncLoading);
+    refuses && !session.flags.loads
 }
 
 /// Whether the session's user may run the command.

@@ -76,6 +76,10 @@ impl Memcache {
             ResponseWriter::new(output).client_error(&text);
             return None;
         }
+        if self.session.server.loading.is_active() && permissions::needs_data(&request) {
+            ResponseWriter::new(output).server_error("loading the dataset in memory");
+            return None;
+        }
         if self.session.server.replication.concerns_writes()
             && permissions::changes_data(&request)
             && let Err(error) = dispatch::check_writes(&self.session)

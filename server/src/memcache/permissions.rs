@@ -5,7 +5,7 @@ use protocol::memcache::Request;
 use crate::{
     acl::{check::Denial, selector::KeyAccess},
     dispatch::{
-        command::{Access, Place},
+        command::{Access, Flag, Place},
         table::{Registered, table},
     },
     session::Session,
@@ -45,6 +45,13 @@ pub(super) fn changes_data(request: &Request<'_>) -> bool {
             registered.is_some_and(|registered| registered.command.is_write())
         }
     }
+}
+
+/// Whether the request needs all data to be there, and must wait while it is being loaded.
+pub(super) fn needs_data(request: &Request<'_>) -> bool {
+    let registered = needs(request).0;
+    let registered = registered.and_then(|name| table().find_full(name.as_bytes()));
+    registered.is_some_and(|registered| !registered.command.has(Flag::Loading))
 }
 
 /// What the command does with its first key.

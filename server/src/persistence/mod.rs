@@ -1,5 +1,7 @@
 //! Data on disk.
 
 pub mod aof;
+pub mod loader;
+pub mod loading;
 pub mod recovery;
 pub mod snapshot;

@@ -9,39 +9,19 @@ use std::{
 
 use storage::{
     db::Db,
-    entry::Meta,
-    eviction,
-    keyspace::{Key, Keyspace},
+    keyspace::Keyspace,
     rdb::{
-        self, Limits, VersionCheck,
-        file::{ChecksumCheck, FileEntry, FileReader, Record},
+        Limits, VersionCheck,
+        file::{ChecksumCheck, FileReader},
     },
     time::Timestamp,
-    value::number,
 };
 
+use super::loader::{Existing, Loaded, Loader, explain};
 use crate::{
     log,
     server::{self, Server},
 };
-
-/// What to do with a key that is there already.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Existing {
-    /// A file that has a key twice is broken.
-    Refuse,
-    Replace,
-}
-
-/// What came of loading.
-#[derive(Debug, Default)]
-struct Loaded {
-    keys: u64,
-    expired: u64,
-    empty: u64,
-    /// Sources of libraries of functions.
-    functions: Vec<Vec<u8>>,
-}
 
 /// Loads the snapshot file that the settings name. None there is no data.
 ///
@@ -49,8 +29,7 @@ struct Loaded {
 /// What is wrong with it: the server must not start on half the data.
 pub fn load_snapshot(server: &Arc<Server>) -> Result<(), String> {
     let started = Instant::now();
-    let mut db = Db::new(&server.keyspace, 0, server::now());
-    if load_file(server, &mut db, Existing::Refuse)? {
+    if load_file(server, None, Existing::Refuse)? {
         log::notice(format!(
             "DB loaded from disk: {:.3} seconds",
             started.elapsed().as_secs_f64()
@@ -60,13 +39,14 @@ pub fn load_snapshot(server: &Arc<Server>) -> Result<(), String> {
     Ok(())
 }
 
-/// Loads the snapshot file into a view with all shards locked, or none. False if there is no file.
+/// Loads the snapshot file into the view, which has all shards locked; without one, on several threads. False if there
+/// is no file.
 ///
 /// # Errors
 /// What is wrong with it. Whatever stands before that is loaded.
 pub fn load_file(
     server: &Arc<Server>,
-    db: &mut Db<'_>,
+    db: Option<&mut Db<'_>>,
     existing: Existing,
 ) -> Result<bool, String> {
     let settings = server.config.settings();
@@ -81,10 +61,26 @@ pub fn load_file(
             ));
         }
     };
-    let selected = db.index();
-    let loaded = open(server, db.now(), file)
-        .and_then(|mut reader| load_records(server, db, &mut reader, existing));
-    db.select(selected);
+    if let Ok(facts) = file.metadata()
+        && server.loading.is_active()
+    {
+        server.loading.set_total(facts.len());
+    }
+    let loader = Loader {
+        server,
+        keyspace: &server.keyspace,
+        existing,
+        now: server::now(),
+    };
+    let loaded = open(server, loader.now, file).and_then(|mut reader| match db {
+        Some(db) => {
+            let selected = db.index();
+            let loaded = loader.load_here(db, &mut reader);
+            db.select(selected);
+            loaded
+        }
+        None => loader.load(&mut reader),
+    });
     let loaded = loaded.map_err(|reason| {
         format!(
             "Fatal error loading the DB from {}: {reason}. Exiting.",
@@ -126,9 +122,14 @@ impl Loaded {
 /// # Errors
 /// What is wrong with it.
 pub fn load_base<R: Read>(server: &Arc<Server>, input: R) -> Result<FileReader<R>, String> {
-    let mut db = Db::new(&server.keyspace, 0, server::now());
-    let mut reader = open(server, db.now(), input)?;
-    let loaded = load_records(server, &mut db, &mut reader, Existing::Refuse)?;
+    let loader = Loader {
+        server,
+        keyspace: &server.keyspace,
+        existing: Existing::Refuse,
+        now: server::now(),
+    };
+    let mut reader = open(server, loader.now, input)?;
+    let loaded = loader.load(&mut reader)?;
     loaded.settle(server)?;
     Ok(reader)
 }
@@ -142,9 +143,14 @@ pub fn load_copy(
     keyspace: &Keyspace,
     input: impl Read,
 ) -> Result<Vec<u8>, String> {
-    let mut db = Db::new(keyspace, 0, server::now());
-    let mut reader = open(server, db.now(), input)?;
-    let loaded = load_records(server, &mut db, &mut reader, Existing::Replace)?;
+    let loader = Loader {
+        server,
+        keyspace,
+        existing: Existing::Replace,
+        now: server::now(),
+    };
+    let mut reader = open(server, loader.now, input)?;
+    let loaded = loader.load(&mut reader)?;
     loaded.settle(server)?;
     Ok(reader.into_parts().1)
 }
@@ -163,119 +169,4 @@ fn open<R: Read>(server: &Server, now: Timestamp, input: R) -> Result<FileReader
     };
     let limits = Limits::from(settings);
     FileReader::new(input, limits, now, versions, checksum).map_err(|error| explain(error, 0))
-}
-
-fn load_records<R: Read>(
-    server: &Server,
-    db: &mut Db<'_>,
-    reader: &mut FileReader<R>,
-    existing: Existing,
-) -> Result<Loaded, String> {
-    let mut loaded = Loaded::default();
-    db.select(0);
-    loop {
-        let record = reader
-            .next_record()
-            .map_err(|error| explain(error, reader.position()))?;
-        match record {
-            Record::Note { key, value } => tell(&key, &value),
-            Record::Sizes { .. } => {}
-            Record::Database(number) => {
-                let databases = server.keyspace.databases();
-                let index = usize::try_from(number).ok();
-                let index = index.filter(|&index| index < databases).ok_or_else(|| {
-                    format!("it was made by a server with more than {databases} databases")
-                })?;
-                db.select(index);
-            }
-            Record::Function(source) => loaded.functions.push(source),
-            Record::EmptyEntry { .. } => loaded.empty += 1,
-            Record::Entry(entry) => {
-                let now = db.now();
-                // A replica keeps what its primary has not deleted yet.
-                if entry.deadline.is_some_and(|deadline| deadline <= now)
-                    && server.keyspace.deletes_expired()
-                {
-                    loaded.expired += 1;
-                    continue;
-                }
-                put(db, entry, existing)?;
-                loaded.keys += 1;
-            }
-            Record::End => return Ok(loaded),
-        }
-    }
-}
-
-fn put(db: &mut Db<'_>, entry: FileEntry, existing: Existing) -> Result<(), String> {
-    let key = Key::new(&entry.key);
-    let held = db.is_locked();
-    if !held {
-        db.lock(key.hash);
-    }
-    let is_new = existing == Existing::Replace || db.entry_mut(key).is_none();
-    if is_new {
-        if let Some(item) = entry.item {
-            db.keyspace().note_cas(item.cas);
-        }
-        let meta = Meta {
-            deadline: entry.deadline,
-            item: entry.item,
-            access: 0,
-        };
-        db.put(key, entry.value, meta);
-        let (idle, frequency) = (entry.idle_seconds, entry.frequency);
-        if let Some(access) = eviction::restored(db.keyspace(), idle, frequency, db.now())
-            && let Some(entry) = db.peek(key)
-        {
-            entry.set_access(access);
-        }
-    }
-    if !held {
-        db.unlock();
-    }
-    if is_new {
-        Ok(())
-    } else {
-        Err(format!(
-            "it has the key '{}' twice in database {}",
-            entry.key.escape_ascii(),
-            db.index()
-        ))
-    }
-}
-
-/// Logs what a file says of its origin.
-fn tell(key: &[u8], value: &[u8]) {
-    let text = value.escape_ascii();
-    match key {
-        b"valkey-ver" => log::notice(format!("Loading RDB produced by Valkey version {text}")),
-        b"redis-ver" => log::notice(format!("Loading RDB produced by Redis version {text}")),
-        b"ctime" => {
-            if let Some(made) = number::parse_i64(value) {
-                let age = server::now().seconds().saturating_sub(made).max(0);
-                log::notice(format!("RDB age {age} seconds"));
-            }
-        }
-        b"used-mem" => {
-            if let Some(bytes) = number::parse_u64(value) {
-                let megabytes = bytes as f64 / f64::from(1 << 20);
-                log::notice(format!("RDB memory usage when created {megabytes:.2} Mb"));
-            }
-        }
-        _ => {}
-    }
-}
-
-/// Says what is wrong in the words of other servers' logs.
-fn explain(error: rdb::Error, position: u64) -> String {
-    match error {
-        rdb::Error::Truncated => {
-            format!("short read at byte {position}, the file ends too soon")
-        }
-        rdb::Error::Version(version) => format!("can't handle RDB format version {version}"),
-        rdb::Error::Checksum => "wrong RDB checksum".into(),
-        rdb::Error::Corrupt("file's head") => "wrong signature, it is no RDB file".into(),
-        other => format!("{other} at byte {position}"),
-    }
 }

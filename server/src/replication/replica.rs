@@ -356,6 +356,7 @@ fn load_copy(server: &Arc<Server>, link: &Link, wire: &mut Wire) -> io::Result<(
     keyspace.set_deletes_expired(false);
     keyspace.settings.copy_from(&server.keyspace.settings);
     link.hear();
+    let _loading = server.loading.begin_beside();
     if let Some(mark) = head.strip_prefix("EOF:") {
         let ahead = recovery::load_copy(server, &keyspace, &mut wire.input).map_err(trouble)?;
         wire.put_back(ahead);

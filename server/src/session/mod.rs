@@ -53,6 +53,8 @@ pub struct Flags {
     pub skip_next: bool,
     /// CLIENT NO-TOUCH.
     pub no_touch: bool,
+    /// Loads the append-only file: may work on data that is not complete.
+    pub loads: bool,
     /// Applies the primary's stream: may write to a replica.
     pub from_primary: bool,
     /// The connection is a replica's now, and another's to serve.

@@ -16,8 +16,8 @@
 use std::io::{self, Read, Write};
 
 use super::{
-    Dialect, Error, Limits, VersionCheck, crc64, decode::read_value, encode, kind, reader::Reader,
-    writer::Writer,
+    Dialect, Error, Limits, VersionCheck, crc64, decode::read_value, encode, kind,
+    pass::pass_value, reader::Reader, writer::Writer,
 };
 use crate::{
     entry::Item,
@@ -91,6 +91,24 @@ pub struct FileReader<R> {
     checksum: ChecksumCheck,
 }
 
+/// A part of a file, for reading by several threads.
+pub enum Part {
+    Record(Record),
+    Batch(Batch),
+}
+
+/// Entries that follow one another in a file, not read yet.
+pub struct Batch {
+    bytes: Vec<u8>,
+    position: u64,
+    version: u32,
+}
+
+/// Bytes of a batch, about.
+const BATCH_LEN: usize = 128 * 1024;
+/// Bytes of an entry beyond which it is not worth having twice in memory: it is read on the spot.
+const MAX_PASSED_LEN: usize = 8 << 20;
+
 /// Whether a file's checksum is compared: `rdbchecksum`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChecksumCheck {
@@ -113,6 +131,9 @@ impl<R: Read> FileReader<R> {
         let mut reader = Reader::new(input);
         let version = parse_head(reader.array()?).ok_or(Error::Corrupt("file's head"))?;
         versions.check(version)?;
+        if checksum == ChecksumCheck::Off {
+            reader.stop_summing();
+        }
         Ok(Self {
             reader,
             version,
@@ -177,6 +198,58 @@ impl<R: Read> FileReader<R> {
         }
     }
 
+    /// The next record, or several entries as they are in the file: those are read from the [`Batch`], by any thread.
+    ///
+    /// # Errors
+    /// As for [`FileReader::next_record`].
+    pub fn next_part(&mut self) -> Result<Part, Error> {
+        let position = self.position();
+        self.reader.begin_tape(MAX_PASSED_LEN);
+        let mut len = 0;
+        while len < BATCH_LEN {
+            match self.pass_entry() {
+                Ok(true) => len = self.reader.tape_len(),
+                // What is wrong is found again, by whoever reads it.
+                Ok(false) | Err(_) => break,
+            }
+        }
+        let bytes = self.reader.end_tape(len);
+        if bytes.is_empty() {
+            return self.next_record().map(Part::Record);
+        }
+        Ok(Part::Batch(Batch {
+            bytes,
+            position,
+            version: self.version,
+        }))
+    }
+
+    /// Passes over an entry with what stands before it. False if something else comes.
+    fn pass_entry(&mut self) -> Result<bool, Error> {
+        let mut name = Vec::new();
+        loop {
+            match self.reader.byte()? {
+                NOTE => {
+                    self.reader.string(&mut name)?;
+                    if name != ITEM_NOTE {
+                        return Ok(false);
+                    }
+                    self.reader.skip_string()?;
+                }
+                IDLE => drop(self.reader.length()?),
+                FREQUENCY => self.reader.skip(1)?,
+                DEADLINE_MS => self.reader.skip(8)?,
+                DEADLINE_SECONDS => self.reader.skip(4)?,
+                kind @ ..=kind::HASH_LISTPACK_DEADLINES => {
+                    self.reader.skip_string()?;
+                    pass_value(&mut self.reader, kind, self.version)?;
+                    return Ok(true);
+                }
+                _ => return Ok(false),
+            }
+        }
+    }
+
     fn read_entry(&mut self, kind: u8, marks: Marks) -> Result<Record, Error> {
         // Before a key is read for it.
         if kind > kind::HASH_LISTPACK_DEADLINES {
@@ -235,6 +308,60 @@ impl<R: Read> FileReader<R> {
             }
         }
     }
+}
+
+impl Batch {
+    /// Where it begins in the file.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Shows `visit` every entry, each an [`Record::Entry`] or [`Record::EmptyEntry`].
+    ///
+    /// # Errors
+    /// What is wrong and where in the file, or what `visit` says.
+    pub fn read<E>(
+        &self,
+        limits: Limits,
+        now: Timestamp,
+        mut visit: impl FnMut(Record) -> Result<(), E>,
+    ) -> Result<(), BatchError<E>> {
+        let mut file = FileReader {
+            reader: Reader::unsummed(&self.bytes),
+            version: self.version,
+            limits,
+            now,
+            checksum: ChecksumCheck::Off,
+        };
+        while (file.position() as usize) < self.bytes.len() {
+            let record = file.next_record().map_err(|error| BatchError::Unsound {
+                error,
+                position: self.position + file.position(),
+            })?;
+            visit(record).map_err(BatchError::Refused)?;
+        }
+        Ok(())
+    }
+}
+
+/// Why a batch could not be read to its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BatchError<E> {
+    Unsound {
+        error: Error,
+        /// In the file.
+        position: u64,
+    },
+    /// The visitor's.
+    Refused(E),
 }
 
 /// What stands before a key.
@@ -512,6 +639,114 @@ mod tests {
         assert_eq!((item.flags, item.cas), (u32::MAX, u64::MAX));
         assert!(matches!(file.next_record(), Ok(Record::End)));
         assert_eq!(file.position(), bytes.len() as u64);
+    }
+
+    /// What a file holds, as records one by one or in batches, and how it ends.
+    fn told(bytes: &[u8], in_batches: bool) -> (Vec<String>, Result<(), Error>) {
+        let mut told = Vec::new();
+        let mut tell = |record: Record| match record {
+            Record::Note { key, value } => told.push(format!("{key:?} {value:?}")),
+            Record::Entry(entry) => told.push(format!("{:?} {:?}", entry.key, entry.deadline)),
+            Record::EmptyEntry { key } => told.push(format!("empty {key:?}")),
+            Record::Database(number) => told.push(format!("database {number}")),
+            Record::Sizes { .. } | Record::Function(_) | Record::End => {}
+        };
+        let mut read = || {
+            let mut file = open(bytes)?;
+            loop {
+                let part = if in_batches {
+                    file.next_part()?
+                } else {
+                    Part::Record(file.next_record()?)
+                };
+                match part {
+                    Part::Record(Record::End) => return Ok(()),
+                    Part::Record(record) => tell(record),
+                    Part::Batch(batch) => {
+                        let visit = |record| {
+                            tell(record);
+                            Ok::<_, ()>(())
+                        };
+                        batch.read(file.limits, file.now, visit).map_err(|error| {
+                            let BatchError::Unsound { error, .. } = error else {
+                                panic!("it is not refused")
+                            };
+                            error
+                        })?;
+                    }
+                }
+            }
+        };
+        let end = read();
+        (told, end)
+    }
+
+    #[test]
+    fn batches_hold_what_records_do() {
+        let mut file = FileWriter::new(Vec::new(), FileDialect::Common, true).unwrap();
+        for database in 0..3 {
+            file.database(database, 0, 0).unwrap();
+            for number in 0..5000 {
+                let (key, value) = (format!("key:{number}"), "value ".repeat(number % 40));
+                file.entry(EntryToWrite {
+                    key: key.as_bytes(),
+                    value: ValueRef::Bytes(value.as_bytes()),
+                    deadline: (number % 3 == 0).then_some(Timestamp(number as i64)),
+                    idle_seconds: None,
+                    frequency: Some(3),
+                    item: (number % 7 == 0).then_some(Item { flags: 1, cas: 2 }),
+                })
+                .unwrap();
+            }
+            file.note(b"between", b"databases").unwrap();
+        }
+        let bytes = file.finish(ChecksumCheck::On).unwrap();
+        let (records, end) = told(&bytes, false);
+        assert_eq!(end, Ok(()));
+        assert!(records.len() > 15_000);
+        assert!(told(&bytes, true) == (records, Ok(())));
+    }
+
+    #[test]
+    fn an_entry_too_long_for_a_batch_is_a_record() {
+        let mut file = FileWriter::new(Vec::new(), FileDialect::Common, false).unwrap();
+        let long = vec![b'x'; 2 * MAX_PASSED_LEN];
+        for value in [&b"before"[..], &long, b"behind"] {
+            file.entry(EntryToWrite {
+                key: b"key",
+                value: ValueRef::Bytes(value),
+                deadline: None,
+                idle_seconds: None,
+                frequency: None,
+                item: None,
+            })
+            .unwrap();
+        }
+        let bytes = file.finish(ChecksumCheck::On).unwrap();
+        let mut file = open(&bytes).unwrap();
+        assert!(matches!(file.next_part(), Ok(Part::Batch(_))));
+        let Ok(Part::Record(Record::Entry(entry))) = file.next_part() else {
+            panic!("a record");
+        };
+        assert!(matches!(entry.value, Value::String(text) if text == long));
+        assert!(matches!(file.next_part(), Ok(Part::Batch(_))));
+        assert!(matches!(file.next_part(), Ok(Part::Record(Record::End))));
+    }
+
+    #[test]
+    fn batches_refuse_what_records_do() {
+        let bytes = sample();
+        for at in 0..bytes.len() {
+            assert!(told(&bytes[..at], true) == told(&bytes[..at], false));
+            for bit in 0..8 {
+                let mut changed = bytes.clone();
+                changed[at] ^= 1 << bit;
+                let (one, other) = (told(&changed, false).1, told(&changed, true).1);
+                assert_eq!(one, other, "byte {at} bit {bit}");
+                // Of an old version, without a checksum, it may well be.
+                assert!(one.is_err() || at < HEAD_LEN, "byte {at} bit {bit}");
+            }
+        }
     }
 
     #[test]

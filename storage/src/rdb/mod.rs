@@ -18,6 +18,7 @@ pub mod file;
 mod legacy;
 mod listpack;
 pub mod lzf;
+mod pass;
 pub mod reader;
 pub mod stream;
 pub mod writer;
@@ -94,6 +95,8 @@ pub enum Error {
     UnknownType(u8),
     /// A value of a module.
     Module,
+    /// More than was to be kept of the input: not the input's fault.
+    Overlong,
     /// A collection without elements, which cannot be a key's value.
     Empty,
     /// Written by a version that is not known.
@@ -110,6 +113,7 @@ impl fmt::Display for Error {
             Error::Corrupt(part) => write!(f, "corrupt {part}"),
             Error::UnknownType(kind) => write!(f, "unknown type {kind}"),
             Error::Module => f.write_str("values of modules are not supported"),
+            Error::Overlong => f.write_str("too long"),
             Error::Empty => f.write_str("collection without elements"),
             Error::Version(version) => write!(f, "unknown version {version}"),
             Error::Checksum => f.write_str("wrong checksum"),
@@ -216,7 +220,7 @@ pub fn restore(
     if checksum != crc64(&payload[..payload.len() - size_of_val(&checksum)]) {
         return Err(Error::Checksum);
     }
-    let mut reader = Reader::from_slice(body);
+    let mut reader = Reader::unsummed(body);
     let kind = reader.byte()?;
     let value = read_value(&mut reader, kind, version, limits, now)?;
     if reader.is_at_end()? {

@@ -11,7 +11,7 @@
 //!
 //! Announced lengths are promises of a stranger: memory grows only as the bytes arrive.
 
-use std::io::{self, Read};
+use std::io::{self, Cursor, Read};
 
 use super::{Error, crc64::Crc64, lzf};
 
@@ -22,17 +22,34 @@ const BUFFER_LEN: usize = 64 * 1024;
 const TRUSTED_LEN: usize = 64 * 1024;
 
 /// See the module's description.
+///
+/// It can keep what is consumed on a tape, and go back to where it was before.
 pub struct Reader<R> {
     input: R,
+    /// What was consumed and given back, to be read before the input.
+    ahead: Cursor<Vec<u8>>,
+    tape: Option<Tape>,
     buffer: Vec<u8>,
     /// What is read but not yet consumed: `buffer[start..end]`.
     start: usize,
     end: usize,
     /// Up to where in the buffer the checksum goes.
     summed: usize,
-    checksum: Crc64,
+    /// Bytes from there on that the checksum has already, for they were given back.
+    presummed: usize,
+    /// `None`: nobody asks for it.
+    checksum: Option<Crc64>,
     /// Bytes consumed before `buffer[0]`.
     consumed: u64,
+}
+
+/// What was consumed since the tape began.
+struct Tape {
+    bytes: Vec<u8>,
+    /// Up to where in the reader's buffer it goes.
+    end: usize,
+    /// Reading on is refused beyond so many bytes.
+    limit: usize,
 }
 
 /// A length, or how a string without one is written.
@@ -47,6 +64,13 @@ impl<'a> Reader<&'a [u8]> {
     pub fn from_slice(bytes: &'a [u8]) -> Self {
         Self::with_buffer(bytes, bytes.len().min(BUFFER_LEN))
     }
+
+    /// For bytes whose checksum is somebody else's concern.
+    pub fn unsummed(bytes: &'a [u8]) -> Self {
+        let mut reader = Self::from_slice(bytes);
+        reader.checksum = None;
+        reader
+    }
 }
 
 impl<R: Read> Reader<R> {
@@ -57,13 +81,21 @@ impl<R: Read> Reader<R> {
     fn with_buffer(input: R, len: usize) -> Self {
         Self {
             input,
+            ahead: Cursor::default(),
+            tape: None,
             buffer: vec![0; len],
             start: 0,
             end: 0,
             summed: 0,
-            checksum: Crc64::new(),
+            presummed: 0,
+            checksum: Some(Crc64::new()),
             consumed: 0,
         }
+    }
+
+    /// Lets nobody ask for the checksum.
+    pub fn stop_summing(&mut self) {
+        self.checksum = None;
     }
 
     /// Bytes consumed so far.
@@ -71,11 +103,61 @@ impl<R: Read> Reader<R> {
         self.consumed + self.start as u64
     }
 
-    /// The checksum of everything consumed so far.
+    /// The checksum of everything consumed so far; 0 if nothing is summed.
     pub fn checksum(&mut self) -> u64 {
-        self.checksum.update(&self.buffer[self.summed..self.start]);
+        let Some(checksum) = &mut self.checksum else {
+            return 0;
+        };
+        let known = self.presummed.min(self.start - self.summed);
+        self.presummed -= known;
+        checksum.update(&self.buffer[self.summed + known..self.start]);
         self.summed = self.start;
-        self.checksum.value()
+        checksum.value()
+    }
+
+    /// Keeps what is consumed from here on, up to about `limit` bytes: then reading fails with [`Error::Overlong`].
+    pub fn begin_tape(&mut self, limit: usize) {
+        self.tape = Some(Tape {
+            bytes: Vec::new(),
+            end: self.start,
+            limit,
+        });
+    }
+
+    /// Bytes on the tape.
+    pub fn tape_len(&self) -> usize {
+        let tape = self.tape.as_ref();
+        tape.map_or(0, |tape| tape.bytes.len() + self.start - tape.end)
+    }
+
+    /// Ends the tape and returns to where it had `len` bytes, all of which it gives away.
+    pub fn end_tape(&mut self, len: usize) -> Vec<u8> {
+        self.checksum();
+        let Some(mut tape) = self.tape.take() else {
+            return Vec::new();
+        };
+        tape.bytes
+            .extend_from_slice(&self.buffer[tape.end..self.start]);
+        let mut back = tape.bytes.split_off(len.min(tape.bytes.len()));
+        if back.len() <= self.start {
+            // It is all in the buffer still.
+            self.start -= back.len();
+            if self.checksum.is_some() {
+                self.summed = self.start;
+                self.presummed += back.len();
+            }
+            return tape.bytes;
+        }
+        self.consumed = self.position() - back.len() as u64;
+        if self.checksum.is_some() {
+            self.presummed += back.len();
+        }
+        back.extend_from_slice(&self.buffer[self.start..self.end]);
+        let at = self.ahead.position() as usize;
+        back.extend_from_slice(&self.ahead.get_ref()[at..]);
+        self.ahead = Cursor::new(back);
+        (self.start, self.end, self.summed) = (0, 0, 0);
+        tape.bytes
     }
 
     /// Whether everything was consumed.
@@ -88,7 +170,9 @@ impl<R: Read> Reader<R> {
 
     /// The input and what was read from it ahead of need.
     pub fn into_parts(self) -> (R, Vec<u8>) {
-        (self.input, self.buffer[self.start..self.end].to_vec())
+        let given_back = &self.ahead.get_ref()[self.ahead.position() as usize..];
+        let ahead = [&self.buffer[self.start..self.end], given_back].concat();
+        (self.input, ahead)
     }
 
     /// # Errors
@@ -167,6 +251,22 @@ impl<R: Read> Reader<R> {
             len -= step as u64;
         }
         Ok(())
+    }
+
+    /// Passes over a string of any form.
+    ///
+    /// # Errors
+    /// If the input ends, or no string begins here.
+    pub fn skip_string(&mut self) -> Result<(), Error> {
+        match self.any_length()? {
+            Length::Plain(len) => self.skip(len),
+            Length::Integer { bytes } => self.skip(bytes as u64),
+            Length::Compressed => {
+                let packed_len = self.length()?;
+                self.length()?;
+                self.skip(packed_len)
+            }
+        }
     }
 
     /// A length or count.
@@ -266,8 +366,23 @@ impl<R: Read> Reader<R> {
     fn refill(&mut self) -> Result<usize, Error> {
         debug_assert_eq!(self.start, self.end);
         self.checksum();
+        let mut is_full = false;
+        if let Some(tape) = &mut self.tape {
+            tape.bytes
+                .extend_from_slice(&self.buffer[tape.end..self.start]);
+            tape.end = 0;
+            is_full = tape.bytes.len() > tape.limit;
+        }
         self.consumed += self.start as u64;
         (self.start, self.end, self.summed) = (0, 0, 0);
+        if is_full {
+            return Err(Error::Overlong);
+        }
+        // Reading from memory does not fail.
+        if let Ok(len @ 1..) = self.ahead.read(&mut self.buffer) {
+            self.end = len;
+            return Ok(len);
+        }
         loop {
             match self.input.read(&mut self.buffer) {
                 Ok(len) => {
@@ -341,6 +456,40 @@ mod tests {
             let len = buffer.len().min(self.0.len()).min(1);
             self.0.read(&mut buffer[..len])
         }
+    }
+
+    #[test]
+    fn what_was_taped_is_read_again() {
+        let bytes: Vec<u8> = (0..=255).cycle().take(3000).collect();
+        for (from, len, keep) in [(0, 3000, 0), (10, 1000, 7), (100, 5, 5), (2990, 10, 9)] {
+            let mut whole = Reader::from_slice(&bytes);
+            whole.skip(bytes.len() as u64).unwrap();
+            for buffer in [1, 64, 5000] {
+                let mut reader = Reader::with_buffer(&bytes[..], buffer);
+                reader.skip(from as u64).unwrap();
+                reader.begin_tape(usize::MAX);
+                reader.skip(len as u64).unwrap();
+                assert_eq!(reader.tape_len(), len);
+                assert_eq!(reader.end_tape(keep), bytes[from..from + keep]);
+                assert_eq!(reader.position(), (from + keep) as u64);
+                let mut rest = Vec::new();
+                let missing = bytes.len() - from - keep;
+                reader.append(missing as u64, &mut rest).unwrap();
+                assert_eq!(rest, bytes[from + keep..]);
+                assert_eq!(reader.checksum(), whole.checksum());
+            }
+        }
+    }
+
+    #[test]
+    fn a_tape_has_an_end() {
+        let bytes = [7; 1000];
+        let mut reader = Reader::with_buffer(&bytes[..], 10);
+        reader.begin_tape(100);
+        assert_eq!(reader.skip(1000), Err(Error::Overlong));
+        reader.end_tape(0);
+        assert_eq!(reader.skip(1000), Ok(()));
+        assert_eq!(reader.checksum(), crate::rdb::crc64::crc64(&bytes));
     }
 
     proptest! {

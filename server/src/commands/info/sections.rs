@@ -10,6 +10,7 @@ use crate::{
     config::VALKEY_VERSION,
     dispatch::table,
     metrics::process,
+    persistence::loading::Progress,
     replication::replica::LinkState,
     server::{Server, now, random_word},
 };
@@ -292,9 +293,11 @@ pub(super) fn memory(facts: &mut Facts<'_, '_>, lines: &mut Lines) {
 
 pub(super) fn persistence(facts: &mut Facts<'_, '_>, lines: &mut Lines) {
     let server = &facts.session.server;
+    let progress = server.loading.progress();
+    let is_beside = server.loading.is_beside();
+    lines.add("loading", u8::from(progress.is_some() || is_beside));
+    lines.add("async_loading", u8::from(is_beside));
     lines.zeros(&[
-        "loading",
-        "async_loading",
         "current_cow_peak",
         "current_cow_size",
         "current_cow_size_age",
@@ -344,6 +347,19 @@ pub(super) fn persistence(facts: &mut Facts<'_, '_>, lines: &mut Lines) {
         "module_fork_last_cow_size",
         "slot_migration_fork_in_progress",
     ]);
+    if let Some(progress) = progress {
+        loading(&progress, lines);
+    }
+}
+
+fn loading(progress: &Progress, lines: &mut Lines) {
+    lines.add("loading_start_time", progress.started_seconds);
+    lines.add("loading_total_bytes", progress.total_bytes);
+    lines.add("loading_rdb_used_mem", progress.used_memory);
+    lines.add("loading_loaded_bytes", progress.loaded_bytes);
+    let percentage = format!("{:.2}", progress.percentage());
+    lines.add("loading_loaded_perc", percentage);
+    lines.add("loading_eta_seconds", progress.eta_seconds);
 }
 
 fn append_only_file(server: &Server, lines: &mut Lines) {

@@ -24,6 +24,7 @@ use super::{
 use crate::{
     dispatch::{self, args::Args, command::Reply},
     log,
+    persistence::loader,
     server::Server,
     session::Session,
 };
@@ -46,12 +47,19 @@ pub fn load(server: &Arc<Server>) -> Result<(), String> {
     };
     let started = Instant::now();
     let parts: Vec<&Part> = manifest.base.iter().chain(&manifest.increments).collect();
+    let sizes = parts.iter().filter_map(|part| {
+        let facts = fs::metadata(directory.join(&part.name)).ok()?;
+        Some(facts.len())
+    });
+    server.loading.set_total(sizes.sum());
     let mut total = 0;
     for (index, part) in parts.iter().enumerate() {
         let is_last = index + 1 == parts.len();
         let path = directory.join(&part.name);
-        total += load_file(server, &path, is_last && settings.aof_load_truncated)
+        let size = load_file(server, &path, is_last && settings.aof_load_truncated)
             .map_err(|trouble| trouble.explain(&part.name))?;
+        server.loading.note_file(size);
+        total += size;
     }
     if !parts.is_empty() {
         log::notice(format!(
@@ -180,7 +188,7 @@ fn load_file(server: &Arc<Server>, path: &Path, may_cut: bool) -> Result<u64, Tr
     } else {
         (Box::new(file), 0)
     };
-    match replay.run(&mut input) {
+    match replay.run(&mut input, start) {
         Ok(()) => Ok(size),
         Err(Trouble::Truncated) if may_cut => {
             let good = start + replay.good;
@@ -218,6 +226,7 @@ fn read_up_to(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
 struct Replay {
     session: Session,
     reply: Reply,
+    commands: u64,
     /// Bytes up to the end of the last command that stands on its own.
     good: u64,
 }
@@ -225,15 +234,17 @@ struct Replay {
 impl Replay {
     fn new(server: &Arc<Server>) -> Replay {
         let mut session = Session::internal(server.clone());
-        session.flags.authenticated = true;
+        session.flags.loads = true;
         Replay {
             session,
             reply: Reply::new(ReplyWriter::new(Version::Resp2)),
+            commands: 0,
             good: 0,
         }
     }
 
-    fn run(&mut self, input: &mut dyn Read) -> Result<(), Trouble> {
+    /// Runs all commands of `input`, which begins so many bytes into its file.
+    fn run(&mut self, input: &mut dyn Read, start: u64) -> Result<(), Trouble> {
         let limits = Limits {
             max_bulk_len: usize::MAX >> 1,
             ..Limits::authenticated()
@@ -269,6 +280,8 @@ impl Replay {
                     Ok(Step::Inline { .. }) | Err(_) => return Err(Trouble::Malformed),
                 }
             }
+            let loading = &self.session.server.loading;
+            loading.note_position(start + position);
             buffer.drain(..at);
             at = 0;
             let have = buffer.len();
@@ -314,6 +327,8 @@ impl Replay {
         );
         self.reply.later = None;
         self.reply.writer.clear();
+        self.commands += 1;
+        loader::delay_key(&server, self.commands);
         Ok(())
     }
 }
