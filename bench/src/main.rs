@@ -2,7 +2,7 @@
 //!
 //! `load` drives one running server. `peers` starts ferrite and whichever other servers are installed and runs the same
 //! workloads on them in turns. `floor` is a server without data: what remains of a request when nothing is looked up.
-//! `instructions` counts user-space instructions per command under callgrind, which is repeatable enough for a check in CI.
+//! `strategies` studies caching strategies on traces. `instructions` counts user-space instructions per command under callgrind, which is repeatable enough for a check in CI.
 
 #![forbid(unsafe_code)]
 
@@ -15,6 +15,7 @@ mod instructions;
 mod load;
 mod peers;
 mod process;
+mod strategies;
 
 /// The error of everything here: printed once, then the program ends.
 type Error = Box<dyn std::error::Error + Send + Sync>;
@@ -40,6 +41,8 @@ enum Command {
     Floor(floor::Options),
     /// Count user-space instructions per command under valgrind's callgrind
     Instructions(instructions::Options),
+    /// Study caching strategies: eviction policies on traces
+    Strategies(strategies::Options),
 }
 
 fn main() {
@@ -48,6 +51,7 @@ fn main() {
         Command::Peers(options) => peers::command(&options),
         Command::Floor(options) => floor::command(&options),
         Command::Instructions(options) => instructions::command(&options),
+        Command::Strategies(options) => strategies::command(&options),
     };
     if let Err(error) = outcome {
         eprintln!("bench: {error}");
