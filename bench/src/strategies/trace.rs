@@ -13,7 +13,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 
 use flate2::read::MultiGzDecoder;
@@ -66,7 +66,7 @@ impl Trace {
             .map_err(|error| format!("{}: {error}", path.display()).into())
     }
 
-    fn parse(name: &str, mut input: impl BufRead) -> Result<Self> {
+    pub(super) fn parse(name: &str, mut input: impl BufRead) -> Result<Self> {
         let mut line = String::new();
         read_line(&mut input, &mut line)?;
         let columns = Columns::of(&line)?;
@@ -95,6 +95,21 @@ impl Trace {
             builder.request(row.at_ms, object, row.ttl);
         }
         builder.finish()
+    }
+
+    /// Writes the trace as CSV.
+    ///
+    /// # Errors
+    /// Whatever writing meets.
+    pub(crate) fn write(&self, mut output: impl Write) -> Result<()> {
+        writeln!(output, "ts,key,size,ttl")?;
+        for request in &self.requests {
+            let (seconds, millis) = (request.at_ms / 1000, request.at_ms % 1000);
+            let size = self.sizes[request.object as usize];
+            let (object, ttl) = (request.object, request.ttl);
+            writeln!(output, "{seconds}.{millis:03},{object},{size},{ttl}")?;
+        }
+        Ok(())
     }
 
     pub(crate) fn objects(&self) -> usize {
@@ -258,6 +273,15 @@ mod tests {
         );
         assert_eq!(trace.next_uses(), [2, u32::MAX, u32::MAX]);
         assert_eq!(trace.bytes(), 70);
+    }
+
+    #[test]
+    fn a_trace_that_is_written_is_read_again() {
+        let text = "ts,key,size,ttl\n0.000,0,10,0\n1.050,1,20,60\n";
+        let trace = Trace::parse("t", text.as_bytes()).unwrap();
+        let mut written = Vec::new();
+        trace.write(&mut written).unwrap();
+        assert_eq!(written, text.as_bytes());
     }
 
     #[test]
