@@ -13,6 +13,7 @@ mod differential;
 mod eviction;
 mod geo;
 mod hashes;
+mod histories;
 mod hyperloglogs;
 mod keys;
 mod lists;
