@@ -234,6 +234,11 @@ fn run(server: &Arc<Server>, listeners: Vec<Listening>) -> Result<(), String> {
         .enable_all()
         .build()
         .map_err(failed)?;
+    // A limit on the size of files makes writes fail, instead of ending the process.
+    let _size_limit = {
+        let _context = runtime.enter();
+        signal(SignalKind::from_raw(libc::SIGXFSZ)).map_err(failed)?
+    };
     let (done, mut loaded) = oneshot::channel();
     let loading = server.clone();
     thread::Builder::new()

@@ -51,6 +51,7 @@ pub fn subject() -> Program {
 pub struct Options {
     directives: Vec<(String, String)>,
     memcached_arguments: Vec<String>,
+    environment: Vec<(String, String)>,
 }
 
 impl Options {
@@ -62,6 +63,12 @@ impl Options {
     pub fn set(mut self, directive: &str, value: &str) -> Self {
         self.directives
             .push((directive.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Sets a variable of the server's environment.
+    pub fn environment(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
         self
     }
 
@@ -265,6 +272,7 @@ impl Server {
         let log = File::create(directory.join("log")).expect("the temporary directory is writable");
         let child = command
             .current_dir(&directory)
+            .envs(options.environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a file can be shared"))
             .stderr(log)

@@ -10,6 +10,7 @@ mod blocking;
 mod client_memory;
 mod connection;
 mod differential;
+mod disk;
 mod eviction;
 mod geo;
 mod hashes;

@@ -31,7 +31,7 @@ use self::{
 use crate::{
     commands::acl,
     metrics::{WorkerMetrics, command_log::Outcome},
-    persistence::snapshot,
+    persistence::{snapshot, trouble::Trouble},
     server::{self, Server},
     session::Session,
     tracking,
@@ -184,7 +184,13 @@ pub fn resolve<'t>(
 }
 
 /// How long a command that writes waits for a disk that is behind, before it asks again.
-const DISK_WAIT_MS: i64 = 10;
+pub const DISK_WAIT_MS: i64 = 10;
+
+/// Whether so much waits to be written that who changes data should wait.
+#[inline]
+pub fn disk_is_behind(server: &Server) -> bool {
+    server.aof.is_behind() || snapshot::is_behind(server)
+}
 
 enum Gate {
     Open,
@@ -227,8 +233,10 @@ fn admit(
     {
         return Ok(Gate::Wait(until));
     }
-    if !session.server.snapshots.last_ok() && refused_unsaved(session, command) {
-        return Err(Error::MISCONF);
+    if let Some(trouble) = Trouble::now(&session.server)
+        && refused_unsaved(session, command)
+    {
+        return Err(trouble.error());
     }
     if session.server.keyspace.eviction.is_limited() {
         memory::gate(session, db, command, args)?;
@@ -239,9 +247,7 @@ fn admit(
     if session.flags.in_transaction {
         return commands_in_transaction(session, registered, args, reply);
     }
-    if command.is_write()
-        && (session.server.aof.is_behind() || snapshot::is_behind(&session.server))
-    {
+    if command.is_write() && disk_is_behind(&session.server) {
         // The disk is slow: who writes waits for it, so that what waits for it stays bounded.
         return Ok(Gate::Wait(server::now().millis() + DISK_WAIT_MS));
     }
@@ -345,23 +351,25 @@ fn subscribers_may(registered: &Registered) -> Result {
     )))
 }
 
-/// Whether a command may not run since the last snapshot failed: it would change what may get lost. PING tells health
-/// checks so.
+/// Whether a command may not run while the disk fails: it would change what may get lost. PING tells health checks so.
 #[cold]
 fn refused_unsaved(session: &Session, command: &Command) -> bool {
-    let settings = session.server.config.settings();
-    let refuses = settings.stop_writes_on_bgsave_error && !settings.save.is_empty();
-    refuses && (command.is_write() || command.name == "PING")
+    let obeys = session.flags.from_primary || session.flags.loads;
+    let refuses = command.is_write() || command.name == "PING" || exec_writes(session, command);
+    refuses && !obeys
+}
+
+/// Whether it is the EXEC of a transaction that changes data.
+fn exec_writes(session: &Session, command: &Command) -> bool {
+    let transaction = session.transaction.as_ref();
+    matches!(command.run, Run::Exec) && transaction.is_some_and(|queue| queue.writes())
 }
 
 /// Until when CLIENT PAUSE holds a command back.
 #[cold]
 fn paused(session: &Session, db: &Db<'_>, command: &Command) -> Option<i64> {
-    let exec_writes = || {
-        let transaction = session.transaction.as_ref();
-        matches!(command.run, Run::Exec) && transaction.is_some_and(|queue| queue.writes())
-    };
-    let writes = command.is_write() || command.has(Flag::MayReplicate) || exec_writes();
+    let writes =
+        command.is_write() || command.has(Flag::MayReplicate) || exec_writes(session, command);
     session.server.pause.until(db.now().millis(), writes)
 }
 

@@ -25,6 +25,7 @@ use crate::{
     dispatch,
     dispatch::command::Later,
     net::connection::{Protocol, Then, Turn},
+    persistence::trouble::Trouble,
     runtime::Worker,
     server::{self, ShutdownRequest},
     session::Session,
@@ -85,6 +86,13 @@ impl Memcache {
             && let Err(error) = dispatch::check_writes(&self.session)
         {
             let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
+            ResponseWriter::new(output).server_error(&text);
+            return None;
+        }
+        if let Some(trouble) = Trouble::now(&self.session.server)
+            && permissions::changes_data(&request)
+        {
+            let text = String::from_utf8_lossy(trouble.error().as_bytes()).into_owned();
             ResponseWriter::new(output).server_error(&text);
             return None;
         }
@@ -237,6 +245,14 @@ impl Protocol for Memcache {
                 };
             }
             match self.parser.parse(&input[at..], &limits) {
+                Step::Request { request, .. }
+                    if dispatch::disk_is_behind(&server) && permissions::changes_data(&request) =>
+                {
+                    break Turn {
+                        consumed: at,
+                        then: Then::Wait(server::now().millis() + dispatch::DISK_WAIT_MS),
+                    };
+                }
                 Step::Request { consumed, request } => {
                     at += consumed;
                     if let Some(then) = self.execute(worker, &mut db, &settings, request) {

@@ -5,3 +5,4 @@ pub mod loader;
 pub mod loading;
 pub mod recovery;
 pub mod snapshot;
+pub mod trouble;

@@ -31,6 +31,7 @@ use storage::{
 use crate::{
     config::{self, Settings},
     log,
+    persistence::trouble::reason,
     server::{self, Server},
 };
 
@@ -389,8 +390,9 @@ fn save_by(server: &Server, work: impl FnOnce(&Path) -> io::Result<u64>) -> io::
             if !snapshots.cancelled.load(Ordering::Relaxed) {
                 snapshots.last_ok.store(false, Ordering::Relaxed);
                 log::warning(format!(
-                    "Error saving DB to disk (in server root dir {}): {error}",
-                    path.parent().unwrap_or(Path::new(".")).display()
+                    "Error saving DB to disk (in server root dir {}): {}",
+                    path.parent().unwrap_or(Path::new(".")).display(),
+                    reason(&error)
                 ));
             }
             Err(error)

@@ -26,6 +26,7 @@ use crate::{
         error::Error,
         table::Registered,
     },
+    persistence::trouble::Trouble,
     session::Session,
     tracking,
 };
@@ -65,11 +66,16 @@ pub enum Program<'a> {
 impl Call<'_> {
     /// Whether it says what it does, and not that it can do without memory.
     fn needs_room(&self) -> bool {
+        self.announces_writes() && !self.allow_oom
+    }
+
+    /// Whether it says that it changes data.
+    fn announces_writes(&self) -> bool {
         let says_what_it_does = match self.program {
             Program::Script(script) => script.body.starts_with(b"#!"),
             Program::Function(..) => true,
         };
-        says_what_it_does && !self.allow_oom && !self.read_only
+        says_what_it_does && !self.read_only
     }
 }
 
@@ -101,6 +107,13 @@ pub fn run(session: &mut Session, db: &mut Db<'_>, call: &Call<'_>, reply: &mut 
     };
     if call.needs_room() && db.is_out_of_memory() {
         return Err(Error::OUT_OF_MEMORY);
+    }
+    let obeys = session.flags.from_primary || session.flags.loads;
+    if call.announces_writes()
+        && !obeys
+        && let Some(trouble) = Trouble::now(&session.server)
+    {
+        return Err(trouble.script_error());
     }
     let (keys, arguments) = arguments(&interpreter, call).map_err(|error| lua_failed(&error))?;
     let locks_are_ours = !db.is_locked();
@@ -228,6 +241,16 @@ impl Commands<'_, '_, '_> {
         })
     }
 
+    /// Whether the first change may be made; what follows it is not stopped half way.
+    fn check_writes(&self) -> Result {
+        dispatch::check_writes(self.session)?;
+        let obeys = self.session.flags.from_primary || self.session.flags.loads;
+        match Trouble::now(&self.session.server) {
+            Some(trouble) if !obeys => Err(trouble.error()),
+            _ => Ok(()),
+        }
+    }
+
     fn take_words(&mut self, args: &MultiValue) -> Result {
         self.words.clear();
         self.spans.clear();
@@ -258,6 +281,9 @@ impl Commands<'_, '_, '_> {
         let may_go_on = self.wrote || self.allow_oom || !registered.command.has(Flag::DenyOom);
         if !may_go_on && self.db.is_out_of_memory() {
             return Err(Error::OUT_OF_MEMORY);
+        }
+        if registered.command.is_write() && !self.wrote {
+            self.check_writes()?;
         }
         self.wrote |= registered.command.is_write();
         if registered.command.is_write() || registered.command.has(Flag::MayReplicate) {

@@ -397,7 +397,8 @@ fn append_only_file(server: &Server, lines: &mut Lines) {
         lines.add("aof_pending_rewrite", 0);
         lines.add("aof_buffer_length", aof.buffered_bytes());
         lines.add("aof_pending_bio_fsync", 0);
-        lines.add("aof_delayed_fsync", 0);
+        let delayed = status.delayed_fsyncs.load(Ordering::Relaxed);
+        lines.add("aof_delayed_fsync", delayed);
     }
 }
 

@@ -26,6 +26,7 @@ use storage::changes::Effect;
 use self::manifest::Manifest;
 use crate::{
     config::{AppendFsync, Settings},
+    persistence::trouble::reason,
     propagation::encode_together,
     server,
 };
@@ -102,6 +103,8 @@ pub struct Status {
     pub rewrites: AtomicU64,
     pub rewrite_failures: AtomicU64,
     pub last_write_ok: AtomicBool,
+    /// How often an fsync took so long that a second one was due.
+    pub delayed_fsyncs: AtomicU64,
     /// Bytes of base and increments, and of the same when the last rewrite ended.
     pub current_size: AtomicU64,
     pub base_size: AtomicU64,
@@ -130,6 +133,7 @@ impl Default for Aof {
                 rewrites: AtomicU64::new(0),
                 rewrite_failures: AtomicU64::new(0),
                 last_write_ok: AtomicBool::new(true),
+                delayed_fsyncs: AtomicU64::new(0),
                 current_size: AtomicU64::new(0),
                 base_size: AtomicU64::new(0),
                 last_error: Mutex::default(),
@@ -223,8 +227,8 @@ impl Aof {
     }
 
     fn note_error(&self, error: &std::io::Error) {
+        *self.status.last_error.lock() = reason(error);
         self.status.last_write_ok.store(false, Ordering::Relaxed);
-        *self.status.last_error.lock() = error.to_string();
     }
 }
 

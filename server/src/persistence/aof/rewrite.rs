@@ -29,7 +29,8 @@ pub fn rewrite_when_grown(server: &Arc<Server>) {
     if status.rewriting.load(Ordering::Relaxed) {
         return;
     }
-    if status.rewrite_scheduled.load(Ordering::Relaxed) {
+    let can_write = status.last_write_ok.load(Ordering::Relaxed);
+    if can_write && status.rewrite_scheduled.load(Ordering::Relaxed) {
         start_rewrite(server);
         return;
     }

@@ -8,15 +8,23 @@ use std::{
     time::{Duration, Instant},
 };
 
+use protocol::{
+    limits::Limits,
+    resp::request::{RequestParser, Step},
+};
 use storage::changes::Listeners;
 
 use super::{Aof, Buffer, Segment, base, manifest::Manifest};
-use crate::{config::AppendFsync, log, server::Server};
+use crate::{
+    config::AppendFsync, dispatch::args::Args, log, persistence::trouble::reason, server::Server,
+};
 
 /// Longest time that bytes stay in the buffer unless `always` wants them written.
 const ROUND: Duration = Duration::from_millis(50);
 /// Time between two fsyncs of `everysec`.
 const SYNC_INTERVAL: Duration = Duration::from_secs(1);
+/// An fsync that takes longer is worth a line in the log.
+const SLOW_SYNC: Duration = Duration::from_secs(2);
 /// Time before a write that failed is tried again.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -113,6 +121,10 @@ impl Aof {
         waiting.iter().for_each(|(_, waker)| waker.wake_by_ref());
     }
 
+    fn is_stopping(&self) -> bool {
+        self.buffer.lock().stopping
+    }
+
     /// The files' directory, for those that write there.
     pub(super) fn place(&self) -> (std::path::PathBuf, String) {
         let files = self.files.lock();
@@ -192,47 +204,75 @@ impl Writer {
                 Ok(written) => {
                     rest = &rest[written..];
                     self.dirty = true;
-                    aof.buffered_bytes.fetch_sub(written, Ordering::Relaxed);
-                    let size = &aof.status.current_size;
-                    size.fetch_add(written as u64, Ordering::Relaxed);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
+                    let written = segment.bytes.len() - rest.len();
+                    let whole = whole_len(&segment.bytes[..written]);
+                    if whole < written && take_back(file, (written - whole) as u64).is_ok() {
+                        rest = &segment.bytes[whole..];
+                    }
                     self.complain(aof, "Error writing to the AOF file", &error);
-                    if stopping {
+                    if stopping || aof.is_stopping() {
+                        log::warning("The end of the append-only file is lost.");
                         return;
                     }
                     thread::sleep(RETRY);
-                    continue;
                 }
             }
-            self.recover(aof);
+        }
+        if self.file.is_some() {
+            let written = segment.bytes.len();
+            aof.buffered_bytes.fetch_sub(written, Ordering::Relaxed);
+            let size = &aof.status.current_size;
+            size.fetch_add(written as u64, Ordering::Relaxed);
+            if written > 0 {
+                self.recover(aof);
+            }
         }
     }
 
     fn sync(&mut self, aof: &Aof, stopping: bool) {
         while let Some(file) = self.file.as_ref().filter(|_| self.dirty) {
+            let started = Instant::now();
             match file.sync_data() {
                 Ok(()) => {
+                    self.note_duration(aof, started.elapsed());
                     self.dirty = false;
                     self.last_sync = Instant::now();
                     self.recover(aof);
                 }
                 Err(error) => {
+                    if !self.complained {
+                        // Nobody knows what of the file is on disk now, and an fsync that succeeds later does not tell:
+                        // only a new file does.
+                        let scheduled = &aof.status.rewrite_scheduled;
+                        scheduled.store(true, Ordering::Relaxed);
+                    }
                     self.complain(aof, "Error forcing the AOF file to disk", &error);
-                    if stopping {
+                    if stopping || aof.is_stopping() {
                         return;
                     }
                     thread::sleep(RETRY);
                 }
             }
+        }
+    }
+
+    fn note_duration(&self, aof: &Aof, duration: Duration) {
+        if duration > SLOW_SYNC {
+            aof.status.delayed_fsyncs.fetch_add(1, Ordering::Relaxed);
+            log::notice(format!(
+                "Asynchronous AOF fsync is taking too long (disk is busy?): {:.1} seconds.",
+                duration.as_secs_f64()
+            ));
         }
     }
 
     fn complain(&mut self, aof: &Aof, what: &str, error: &io::Error) {
         aof.note_error(error);
         if !self.complained {
-            log::warning(format!("{what}: {error}"));
+            log::warning(format!("{what}: {}", reason(error)));
             self.complained = true;
         }
     }
@@ -242,6 +282,70 @@ impl Writer {
             self.complained = false;
             log::warning("AOF write error looks solved. The server can write again.");
             aof.status.last_write_ok.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Shortens a file by so many bytes that were written last: half a command does no good.
+fn take_back(file: &File, bytes: u64) -> io::Result<()> {
+    let size = file.metadata()?.len();
+    file.set_len(size.saturating_sub(bytes))
+}
+
+/// How much of the beginning of a segment is commands and transactions that are complete.
+fn whole_len(bytes: &[u8]) -> usize {
+    let limits = Limits {
+        max_bulk_len: usize::MAX >> 1,
+        ..Limits::authenticated()
+    };
+    let mut parser = RequestParser::new();
+    let mut spans = Vec::new();
+    let (mut at, mut whole, mut in_transaction) = (0, 0, false);
+    while at < bytes.len() {
+        if bytes[at] == b'#' {
+            let Some(length) = memchr::memchr(b'\n', &bytes[at..]) else {
+                break;
+            };
+            at += length + 1;
+        } else {
+            spans.clear();
+            let Ok(Step::Request { consumed }) = parser.parse(&bytes[at..], &limits, &mut spans)
+            else {
+                break;
+            };
+            let args = Args::new(&bytes[at..at + consumed], &spans);
+            in_transaction = (in_transaction || args.is(0, "MULTI")) && !args.is(0, "EXEC");
+            at += consumed;
+        }
+        if !in_transaction {
+            whole = at;
+        }
+    }
+    whole
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_a_command_or_transaction_is_not_whole() {
+        let one = b"*1\r\n$4\r\nPING\r\n";
+        let multi = b"*1\r\n$5\r\nMULTI\r\n";
+        let exec = b"*1\r\n$4\r\nEXEC\r\n";
+        let stamp = b"#TS:1700000000\r\n";
+        let bytes = [&stamp[..], one, multi, one, exec, one].concat();
+        let ends = [
+            0,
+            stamp.len(),
+            stamp.len() + one.len(),
+            bytes.len() - one.len(),
+            bytes.len(),
+        ];
+        for len in 0..=bytes.len() {
+            let whole = whole_len(&bytes[..len]);
+            let expected = ends.iter().rev().find(|&&end| end <= len);
+            assert_eq!(Some(&whole), expected, "{len}");
         }
     }
 }
