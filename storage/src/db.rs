@@ -425,11 +425,11 @@ impl<'a> Db<'a> {
         };
         let index = self.index;
         let entry = self.table(key.hash).entry(place);
-        if T::of(entry.value()).is_none() {
-            return Err(Error::WrongType);
-        }
         if self.touch == Touch::Yes {
             entry.set_access(self.used(entry.access(), key.hash));
+        }
+        if T::of(entry.value()).is_none() {
+            return Err(Error::WrongType);
         }
         let number = self.keyspace.shard_of(key.hash);
         let Db {

@@ -340,12 +340,15 @@ fn unescape(bytes: &mut impl Iterator<Item = u8>) -> u8 {
 
 /// Bytes as readable text for messages; long ones are cut in the middle.
 pub fn show(bytes: &[u8]) -> String {
-    const LIMIT: usize = 1200;
-    if bytes.len() <= LIMIT {
+    show_up_to(bytes, 1200)
+}
+
+fn show_up_to(bytes: &[u8], limit: usize) -> String {
+    if bytes.len() <= limit {
         return escape(bytes);
     }
-    let half = LIMIT / 2;
-    let cut = bytes.len() - LIMIT;
+    let half = limit / 2;
+    let cut = bytes.len() - 2 * half;
     format!(
         "{}[... {cut} bytes ...]{}",
         escape(&bytes[..half]),
@@ -353,23 +356,34 @@ pub fn show(bytes: &[u8]) -> String {
     )
 }
 
-/// A command in the quoting of [`split_line`].
+/// A command in the quoting of [`split_line`], cut after some 300 bytes.
 pub fn show_command<A: AsRef<[u8]>>(args: &[A]) -> String {
-    let words: Vec<String> = args
+    const LIMIT: usize = 300;
+    let mut shown = 0;
+    let whole = |arg: &&A| {
+        let is_whole = shown < LIMIT;
+        shown += arg.as_ref().len() + 1;
+        is_whole
+    };
+    let mut words: Vec<String> = args
         .iter()
+        .take_while(whole)
         .map(|arg| {
             let arg = arg.as_ref();
             let plain = !arg.is_empty()
                 && arg
                     .iter()
                     .all(|byte| byte.is_ascii_graphic() && !b"\"\\'".contains(byte));
-            if plain && arg.len() < 300 {
+            if plain && arg.len() < LIMIT {
                 show_raw(arg)
             } else {
-                format!("\"{}\"", show(arg))
+                format!("\"{}\"", show_up_to(arg, LIMIT))
             }
         })
         .collect();
+    if words.len() < args.len() {
+        words.push(format!("... {} more words", args.len() - words.len()));
+    }
     words.join(" ")
 }
 

@@ -83,10 +83,14 @@ fn pfcount(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
 
 /// The count that is stored with the registers, brought up to date if they changed.
 fn count_one(db: &mut Db<'_>, key: Key<'_>) -> Result<u64> {
-    match read(db, key, hyperloglog::cached_count)? {
-        None => Ok(0),
-        Some(Some(count)) => Ok(count),
-        Some(None) => {
+    let Some(cached) = read(db, key, hyperloglog::cached_count)? else {
+        return Ok(0);
+    };
+    // The count may be stored in the string: clients see one that can be written to.
+    db.mark_raw(key);
+    match cached {
+        Some(count) => Ok(count),
+        None => {
             let count = db.edit_text(key, 0, |bytes| hyperloglog::refresh_count(bytes))?;
             let count = count.map_err(refusal)?;
             // The string is another one, though it stands for the same elements: nobody replays that.
@@ -151,6 +155,7 @@ fn pfdebug(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
     const NO_KEY: Error = Error::from_static("ERR The specified key does not exist");
     let key = args.key(2);
     let encoding = read(db, key, hyperloglog::encoding)?.ok_or(NO_KEY)?;
+    db.mark_raw(key);
     if args.is(1, "GETREG") {
         make_dense(db, key)?;
         let registers = read(db, key, hyperloglog::registers)?.ok_or(NO_KEY)?;

@@ -1,5 +1,6 @@
 //! Positions in sorted sets: each member's score names a cell of the map, see [`storage::value::geo`].
 
+mod nearest;
 mod search;
 
 use protocol::resp::reply::{ReplyWriter, Version};

@@ -1,6 +1,6 @@
 //! What is within a circle, a box or a polygon: GEOSEARCH and the older GEORADIUS.
 
-use std::ops::Bound;
+use std::{cmp::Ordering, ops::Bound};
 
 use protocol::resp::reply::ReplyWriter;
 use storage::{
@@ -13,7 +13,7 @@ use storage::{
     },
 };
 
-use super::{read_position, read_unit, write_distance, write_position};
+use super::{nearest::sort_front, read_position, read_unit, write_distance, write_position};
 use crate::{
     commands::sorted_set::{SLICE, WRITTEN_AT_ONCE, build, store},
     dispatch::{
@@ -540,13 +540,14 @@ fn search<'d, 'a>(db: &'d Db<'_>, args: &Args<'a>, form: Form) -> Result<Outcome
             .filter(|_| !request.any)
             .map(|_| Nearest::First)
     });
+    let wanted = request.count.unwrap_or(usize::MAX);
     let by_distance = |one: &Found<_>, other: &Found<_>| one.distance.total_cmp(&other.distance);
     match order {
-        Some(Nearest::First) => found.sort_by(by_distance),
-        Some(Nearest::Last) => found.sort_by(|one, other| by_distance(other, one)),
+        Some(Nearest::First) => sort(&mut found, wanted, by_distance),
+        Some(Nearest::Last) => sort(&mut found, wanted, |one, other| by_distance(other, one)),
         None => {}
     }
-    found.truncate(request.count.unwrap_or(usize::MAX));
+    found.truncate(wanted);
     for found in &mut found {
         found.distance /= request.unit.metres();
     }
@@ -555,6 +556,15 @@ fn search<'d, 'a>(db: &'d Db<'_>, args: &Args<'a>, form: Form) -> Result<Outcome
         shown: request.shown,
         store: request.store,
     })
+}
+
+/// Sorts as far as wanted.
+fn sort<T>(found: &mut [T], wanted: usize, compare: impl Fn(&T, &T) -> Ordering) {
+    if wanted < found.len() {
+        sort_front(found, wanted, &compare);
+    } else {
+        found.sort_by(compare);
+    }
 }
 
 /// The members in an area, with distances in metres; no more than `most` if given.
