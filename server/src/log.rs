@@ -25,6 +25,8 @@ pub enum Level {
     Verbose,
     Notice,
     Warning,
+    /// Above all messages.
+    Nothing,
 }
 
 impl Level {
@@ -33,7 +35,7 @@ impl Level {
             Level::Debug => '.',
             Level::Verbose => '-',
             Level::Notice => '*',
-            Level::Warning => '#',
+            Level::Warning | Level::Nothing => '#',
         }
     }
 }
@@ -44,7 +46,8 @@ impl From<LogLevel> for Level {
             LogLevel::Debug => Level::Debug,
             LogLevel::Verbose => Level::Verbose,
             LogLevel::Notice => Level::Notice,
-            LogLevel::Warning | LogLevel::Nothing => Level::Warning,
+            LogLevel::Warning => Level::Warning,
+            LogLevel::Nothing => Level::Nothing,
         }
     }
 }

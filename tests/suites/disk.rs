@@ -3,6 +3,7 @@
 
 use std::{
     fs,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     process::Command,
     thread,
@@ -228,14 +229,17 @@ fn a_directory_that_is_gone_is_a_state_and_not_an_end() {
     let _ = fs::remove_dir_all(directory);
 }
 
-/// Builds a library that makes `fdatasync` and `fsync` slow or failing as files in a directory say.
+/// Builds a library whose `fdatasync` and `fsync` are slow or fail as files in a directory say, and otherwise only note there
+/// how much of each file is on disk, by the number of its inode: the real disk is as slow as others make it.
 fn unreliable_sync(directory: &Path) -> Option<PathBuf> {
     const SOURCE: &str = r#"
 #define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
+#include <sys/stat.h>
 #include <unistd.h>
 static int there(const char *name) {
     char path[4096];
@@ -250,8 +254,22 @@ static int disturbed(void) {
     if (there("/failing")) { errno = EIO; return 1; }
     return 0;
 }
-int fdatasync(int file) { return disturbed() ? -1 : (int)syscall(SYS_fdatasync, file); }
-int fsync(int file) { return disturbed() ? -1 : (int)syscall(SYS_fsync, file); }
+static int force(int file) {
+    struct stat facts;
+    if (disturbed()) return -1;
+    if (fstat(file, &facts) != 0) return -1;
+    const char *directory = getenv("UNRELIABLE_SYNC");
+    if (S_ISREG(facts.st_mode) && directory && strlen(directory) < 3000) {
+        char path[4096], size[21];
+        sprintf(path, "%s/synced-%llu", directory, (unsigned long long)facts.st_ino);
+        sprintf(size, "%020llu", (unsigned long long)facts.st_size);
+        int note = open(path, O_WRONLY | O_CREAT, 0600);
+        if (note >= 0) { if (pwrite(note, size, 20, 0) != 20) abort(); close(note); }
+    }
+    return 0;
+}
+int fdatasync(int file) { return force(file); }
+int fsync(int file) { return force(file); }
 "#;
     let (source, library) = (directory.join("sync.c"), directory.join("sync.so"));
     fs::write(&source, SOURCE).expect("the directory is writable");
@@ -264,8 +282,25 @@ int fsync(int file) { return disturbed() ? -1 : (int)syscall(SYS_fsync, file); }
         .then_some(library)
 }
 
+/// What a power failure may leave of the files in a directory: only what was forced to disk.
+pub(crate) fn cut_power(notes: &Path, directory: &Path) {
+    for file in fs::read_dir(directory).expect("it is there").flatten() {
+        let facts = file.metadata().expect("it is readable");
+        if !facts.is_file() {
+            continue;
+        }
+        let note = fs::read_to_string(notes.join(format!("synced-{}", facts.ino())));
+        let size: u64 = note.map_or(0, |text| text.trim().parse().expect("a size"));
+        if size < facts.len() {
+            let file = fs::File::options().write(true).open(file.path());
+            file.and_then(|file| file.set_len(size))
+                .expect("it is writable");
+        }
+    }
+}
+
 /// A server whose disk is slow while a file `slow` is in its directory, and fails while `failing` is.
-fn unreliable_server(directory: &Path, settings: &[(&str, &str)]) -> Option<Server> {
+pub(crate) fn unreliable_server(directory: &Path, settings: &[(&str, &str)]) -> Option<Server> {
     let Some(library) = unreliable_sync(directory) else {
         missing("cc");
         return None;

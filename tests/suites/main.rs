@@ -9,6 +9,7 @@ mod atomicity;
 mod blocking;
 mod client_memory;
 mod connection;
+mod crash;
 mod differential;
 mod disk;
 mod eviction;

@@ -6,3 +6,6 @@ pub mod loading;
 pub mod recovery;
 pub mod snapshot;
 pub mod trouble;
+
+#[cfg(test)]
+mod tests;
