@@ -23,6 +23,7 @@ use crate::{
     config::{Config, RdbVersionCheck, ShutdownOptions},
     dispatch::{blocking, memory},
     log,
+    memcache::{prefixes::Prefixes, watch::Watchers},
     metrics::{Metrics, command_log::CommandLog},
     monitor::Monitors,
     notify,
@@ -53,6 +54,8 @@ pub struct Server {
     pub snapshots: Snapshots,
     pub loading: Loading,
     pub monitors: Monitors,
+    pub watchers: Watchers,
+    pub prefixes: Prefixes,
     pub tracking: TrackingTable,
     /// How many clients wait for keys.
     pub waiting: AtomicUsize,
@@ -125,6 +128,8 @@ impl Server {
             snapshots: Snapshots::default(),
             loading: Loading::default(),
             monitors: Monitors::default(),
+            watchers: Watchers::default(),
+            prefixes: Prefixes::default(),
             tracking: TrackingTable::default(),
             waiting: AtomicUsize::new(0),
             scripting: Scripting::default(),
@@ -203,6 +208,10 @@ impl Server {
         }
         if !changes.events.is_empty() {
             notify::publish(self, std::mem::take(&mut changes.events));
+        }
+        if !changes.evicted.is_empty() {
+            self.watchers
+                .evicted(&self.keyspace, std::mem::take(&mut changes.evicted));
         }
         if changes.flushed || !changes.invalidated.is_empty() {
             self.tracking.invalidate(self, changes);

@@ -7,6 +7,8 @@
 
 use smallvec::SmallVec;
 
+use crate::time::Timestamp;
+
 /// Who listens, as bits; read once when a command locks its shards.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Listeners(u32);
@@ -19,6 +21,8 @@ impl Listeners {
     pub const EVENTS: Listeners = Listeners(2);
     /// Client-side caches.
     pub const TRACKING: Listeners = Listeners(4);
+    /// Those who are shown what is evicted.
+    pub const EVICTIONS: Listeners = Listeners(8);
 
     pub const fn from_bits(bits: u32) -> Listeners {
         Listeners(bits)
@@ -88,6 +92,18 @@ pub struct Event {
     pub key: Box<[u8]>,
 }
 
+/// A string that was evicted, as it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Evicted {
+    pub key: Box<[u8]>,
+    pub deadline: Option<Timestamp>,
+    pub fetched: bool,
+    /// The eviction policy's bits.
+    pub access: u16,
+    /// Bytes of the value.
+    pub len: usize,
+}
+
 /// A command for the log, as its arguments.
 pub type Effect = Vec<Box<[u8]>>;
 
@@ -125,6 +141,7 @@ pub struct Changes {
     /// How many changes to data, in the unit of `rdb_changes_since_last_save`.
     pub dirty: u64,
     pub events: Vec<Event>,
+    pub evicted: Vec<Evicted>,
     /// Keys whose cached copies are stale.
     pub invalidated: Vec<ChangedKey>,
     /// All cached copies are stale, of whatever key.
@@ -145,6 +162,7 @@ impl Changes {
         self.dirty = 0;
         if !self.is_quiet() {
             self.events.clear();
+            self.evicted.clear();
             self.invalidated.clear();
             self.flushed = false;
             self.ready.clear();
@@ -157,6 +175,7 @@ impl Changes {
     pub fn absorb(&mut self, other: Changes) {
         self.dirty += other.dirty;
         self.events.extend(other.events);
+        self.evicted.extend(other.evicted);
         self.invalidated.extend(other.invalidated);
         self.flushed |= other.flushed;
         if self.client == 0 {
@@ -169,6 +188,7 @@ impl Changes {
     #[inline]
     pub fn is_quiet(&self) -> bool {
         self.events.is_empty()
+            && self.evicted.is_empty()
             && self.invalidated.is_empty()
             && !self.flushed
             && self.ready.is_empty()

@@ -13,7 +13,7 @@ use std::{
 
 use crate::{
     Error,
-    changes::{ChangedKey, Changes, Effect, Event, EventClass, Listeners},
+    changes::{ChangedKey, Changes, Effect, Event, EventClass, Evicted, Listeners},
     entry::{Entry, EntryMut, EntryRef, Item, Meta},
     eviction::Tracker,
     keyspace::{Garbage, Key, Keyspace, Locked},
@@ -886,6 +886,7 @@ impl<'a> Db<'a> {
         if !still(table.entry(place)) {
             return None;
         }
+        self.note_evicted(key, place);
         self.keep_pre_image(key.hash, place);
         let entry = self.table_mut(key.hash).remove(place);
         self.drop_entry(entry);
@@ -897,6 +898,25 @@ impl<'a> Db<'a> {
         self.notify(key, EventClass::Evicted, "evicted");
         self.log_deletion(key);
         Some(keys)
+    }
+
+    /// Collects what those who watch evictions are shown of a string.
+    fn note_evicted(&mut self, key: Key<'_>, place: Place) {
+        if !self.changes.listeners.contains(Listeners::EVICTIONS) {
+            return;
+        }
+        let entry = self.table(key.hash).entry(place);
+        let Some(text) = Text::of(entry.value()) else {
+            return;
+        };
+        let evicted = Evicted {
+            key: key.bytes.into(),
+            deadline: entry.deadline(),
+            fetched: entry.marks().fetched,
+            access: entry.access(),
+            len: text.as_bytes(&mut itoa::Buffer::new()).len(),
+        };
+        self.changes.evicted.push(evicted);
     }
 
     fn log_deletion(&mut self, key: Key<'_>) {

@@ -76,3 +76,97 @@ fn class_32_both_protocols_see_the_same_values() {
         &[("get k\r\n", "VALUE k 0 5\r\nplain\r\nEND\r\n")],
     );
 }
+
+/// A line of `watch` without what differs from run to run: time, number, descriptor, port.
+fn without_figures(line: &str) -> String {
+    let words = line.trim_end().split(' ').filter(|word| {
+        ["ts=", "gid=", "cfd=", "rport="]
+            .iter()
+            .all(|figure| !word.starts_with(figure))
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn watchers_are_shown_what_others_do() {
+    let server = Server::start(&Options::new());
+    let mut watcher = server.connect_memcached();
+    watcher.send(b"watch fetchers mutations deletions connevents\r\n");
+    assert_eq!(watcher.until(b"\r\n").expect("an answer"), b"OK\r\n");
+    let mut wire = server.connect_memcached();
+    let requests =
+        b"set k 0 60 3\r\nabc\r\nget k gone\r\nms YSBi 1 b MR\r\nx\r\ndelete k\r\nquit\r\n";
+    wire.send(requests);
+    let shown: Vec<String> = (0..9)
+        .map(|_| watcher.until(b"\n").expect("a line"))
+        .map(|line| without_figures(&String::from_utf8_lossy(&line)))
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            "type=conn_new rip=127.0.0.1 transport=tcp",
+            "type=item_get key=k status=not_found clsid=0 size=0",
+            "type=item_store key=k status=stored cmd=set ttl=60 clsid=1 size=3",
+            "type=item_get key=k status=found clsid=1 size=3",
+            "type=item_get key=gone status=not_found clsid=0 size=0",
+            "type=item_get key=a%20b status=not_found clsid=0 size=0",
+            "type=item_store key=a%20b status=not_stored cmd=replace ttl=0 clsid=1 size=1",
+            "type=item_get key=k status=found clsid=1 size=3",
+            "type=deleted key=k cmd=delete clsid=1 size=3",
+        ]
+    );
+}
+
+#[test]
+fn class_35_a_watcher_that_does_not_read_is_told_what_it_missed() {
+    let server = Server::start(&Options::new());
+    let mut watcher = server.connect_memcached();
+    watcher.send(b"watch fetchers\r\n");
+    assert_eq!(watcher.until(b"\r\n").expect("an answer"), b"OK\r\n");
+    let mut wire = server.connect_memcached();
+    let (rounds, keys) = (150, 20);
+    let line = format!("get{}\r\n", format!(" {}", "k".repeat(240)).repeat(keys));
+    let requests = [line.repeat(100).as_bytes(), b"mn\r\n"].concat();
+    for _ in 0..rounds {
+        wire.send(&requests);
+        wire.until(b"MN\r\n").expect("all answers");
+    }
+    // Enough is read for the next line to find room, and to be told of what did not.
+    watcher.send(b"ignored\r\n");
+    let seen = watcher.within(std::time::Duration::from_millis(500));
+    wire.send(b"get last\r\nmn\r\n");
+    wire.until(b"MN\r\n").expect("an answer");
+    let end = watcher.until(b"key=last").expect("the last line");
+    let all = [seen, end].concat();
+    assert!(all.len() < 100 * rounds * keys * 240 / 2, "it was bounded");
+    let text = String::from_utf8_lossy(&all);
+    let skipped = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("skipped="));
+    let skipped: usize = skipped
+        .map(|count| count.parse::<usize>().expect("a count"))
+        .sum();
+    let shown = text.matches("type=item_get").count();
+    assert_eq!(shown + skipped, 100 * rounds * keys + 1);
+}
+
+#[test]
+fn dumps_list_all_items_in_slices() {
+    let server = Server::start(&Options::new());
+    let mut wire = server.connect_memcached();
+    let items: String = (0..20_000)
+        .map(|number| format!("set key:{number} 0 0 1 noreply\r\nx\r\n"))
+        .collect();
+    wire.send(items.as_bytes());
+    wire.send(b"lru_crawler metadump all\r\n");
+    let dump = wire.until(b"END\r\n").expect("a dump");
+    let text = String::from_utf8_lossy(&dump);
+    assert!(text.starts_with("OK\r\nkey=key%3A"));
+    assert_eq!(text.matches("key=key%3A").count(), 20_000);
+    wire.send(b"lru_crawler mgdump all\r\nmn\r\n");
+    let dump = wire.until(b"EN\r\nMN\r\n").expect("a dump");
+    assert_eq!(
+        String::from_utf8_lossy(&dump).matches("mg key:").count(),
+        20_000
+    );
+}

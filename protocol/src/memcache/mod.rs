@@ -169,6 +169,20 @@ pub enum StoreVerb {
     Cas(u64),
 }
 
+impl StoreVerb {
+    /// The command's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            StoreVerb::Set => "set",
+            StoreVerb::Add => "add",
+            StoreVerb::Replace => "replace",
+            StoreVerb::Append => "append",
+            StoreVerb::Prepend => "prepend",
+            StoreVerb::Cas(_) => "cas",
+        }
+    }
+}
+
 /// Whether `noreply` was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reply {

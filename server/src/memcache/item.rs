@@ -125,6 +125,12 @@ pub(super) fn find(db: &Db<'_>, key: Key<'_>) -> Result<Option<Found>> {
     }))
 }
 
+/// The length of the value, if there is an item.
+pub(super) fn len(db: &Db<'_>, key: Key<'_>) -> Option<usize> {
+    let text = Text::of(db.peek(key)?.value())?;
+    Some(text.as_bytes(&mut itoa::Buffer::new()).len())
+}
+
 /// Notes that the item was fetched.
 pub(super) fn note_fetched(db: &mut Db<'_>, key: Key<'_>) {
     db.note_use(key);

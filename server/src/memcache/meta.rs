@@ -14,6 +14,7 @@ use super::{
     item::{self, Found, Result, Sum, Value},
     stats::{Counted, Counters},
     text,
+    watch::Stored,
 };
 
 pub(super) fn run(
@@ -258,10 +259,32 @@ fn set(
         let cas = wanted.then(|| flags.new_cas().unwrap_or_else(|| item::cas(db, name)));
         Ok((status, cas))
     })?;
+    let how = match status {
+        MetaStatus::Done => Stored::Yes,
+        MetaStatus::Exists => Stored::Exists,
+        MetaStatus::NotFound => Stored::NotFound,
+        _ => Stored::No,
+    };
+    let deadline = item::deadline(flags.exptime().unwrap_or(0), db.now());
+    let ttl = item::ttl(deadline, db.now()).unwrap_or(0);
+    let verb = verb(mode, flags.compare_cas().is_some());
+    counters.log.stored(&key.bytes, how, verb, ttl, size);
     if !(status == MetaStatus::Done && flags.has(Flag::Quiet)) {
         answer(output, status, key, flags, cas, size);
     }
     Ok(())
+}
+
+/// What the classic commands call it.
+pub(super) fn verb(mode: SetMode, compares: bool) -> &'static str {
+    match mode {
+        SetMode::Set | SetMode::Replace if compares => "cas",
+        SetMode::Set => "set",
+        SetMode::Replace => "replace",
+        SetMode::Add => "add",
+        SetMode::Append => "append",
+        SetMode::Prepend => "prepend",
+    }
 }
 
 fn store(
@@ -338,6 +361,7 @@ fn delete(
     output: &mut Output,
 ) -> Result {
     let name = Key::new(&key.bytes);
+    let mut len = 0;
     let status = item::locked(db, name, |db| {
         if item::find(db, name)?.is_none() {
             return Ok(MetaStatus::NotFound);
@@ -348,6 +372,7 @@ fn delete(
         {
             return Ok(MetaStatus::Exists);
         }
+        len = counters.log.doomed(db, name);
         if flags.has(Flag::RemoveValue) {
             // An empty item takes its place, under the same CAS.
             let cas = match flags.new_cas() {
@@ -377,6 +402,9 @@ fn delete(
         }
         Ok(MetaStatus::Done)
     })?;
+    if status == MetaStatus::Done && !flags.has(Flag::Invalidate) {
+        counters.log.deleted(&key.bytes, "md", len);
+    }
     counters.add(if status == MetaStatus::Done {
         Counted::DeleteHits
     } else {

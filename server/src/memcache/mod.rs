@@ -4,21 +4,31 @@
 //! for it, and changes with every write from either protocol, so that items nobody compares cost nothing. Keys that
 //! hold another type answer an error.
 
+mod dump;
 mod item;
 mod meta;
 mod permissions;
+pub mod prefixes;
 mod room;
 mod stats;
 mod text;
+pub mod watch;
 
 use std::sync::Arc;
 
-use protocol::memcache::{
-    Limits, Parser, Request, Shutdown, Step, StoreVerb, Then as AfterRefusal,
-    response::{Answer, ResponseWriter},
+use protocol::{
+    memcache::{
+        Limits, LruCrawler, Parser, Request, Shutdown, Step, StoreVerb, Then as AfterRefusal,
+        response::{Answer, ResponseWriter},
+    },
+    output::Output,
 };
 use storage::{db::Db, keyspace::Key};
 
+use self::{
+    dump::{Dump, Style},
+    watch::{Log, Logs, Stored},
+};
 use crate::{
     acl::{User, check::Reason},
     config::Settings,
@@ -40,6 +50,10 @@ const VERSION: &str = "1.6.45";
 pub struct Memcache {
     session: Session,
     parser: Parser,
+    /// It is shown what others do, and runs no more commands.
+    watches: bool,
+    /// The list that its last command asked for, as far as it is not written.
+    dump: Option<Box<Dump>>,
 }
 
 impl Memcache {
@@ -47,9 +61,12 @@ impl Memcache {
         let settings = session.server.config.settings();
         session.flags.authenticated =
             session.server.acl.is_open() && settings.memcached_auth_file.as_os_str().is_empty();
+        session.server.watchers.connection(&session.client, None);
         Memcache {
             session,
             parser: Parser::new(),
+            watches: false,
+            dump: None,
         }
     }
 
@@ -63,7 +80,15 @@ impl Memcache {
     ) -> Option<Then> {
         worker.commands += 1;
         let metrics = worker.metrics.clone();
-        let counters = stats::Counters(&metrics.memcached);
+        let server = self.session.server.clone();
+        let counters = stats::Counters {
+            counters: &metrics.memcached,
+            log: Log {
+                watchers: &server.watchers,
+                prefixes: &server.prefixes,
+                descriptor: self.session.client.descriptor,
+            },
+        };
         let output = worker.reply.writer.output_mut();
         if !self.session.flags.authenticated {
             self.authenticate(settings, &request, &mut ResponseWriter::new(output));
@@ -100,12 +125,34 @@ impl Memcache {
         if db.keyspace().eviction.is_limited()
             && room::is_refused(&self.session, db, settings, &request)
         {
-            room::refuse(db, &request, &mut ResponseWriter::new(output));
+            room::refuse(db, &counters, &request, &mut ResponseWriter::new(output));
             return None;
+        }
+        if counters.log.is_on() {
+            counters.log.looks(db, &request);
         }
         let result = match request {
             Request::Quit => return Some(Then::Close),
             Request::Shutdown { way } => return self.shut_down(settings, way, output),
+            Request::LruCrawler {
+                command: LruCrawler::Metadump { .. } | LruCrawler::Mgdump { .. },
+                ..
+            } if settings.memcached_disable_dumping => {
+                ResponseWriter::new(output).line("ERROR metadump not allowed");
+                return None;
+            }
+            Request::LruCrawler {
+                command: LruCrawler::Metadump { classes },
+                ..
+            } => return self.dump(Style::Facts, classes, output),
+            Request::LruCrawler {
+                command: LruCrawler::Mgdump { classes },
+                ..
+            } => return self.dump(Style::Requests, classes, output),
+            Request::Watch { logs } => {
+                self.watch(settings, Logs::named(logs), output);
+                return None;
+            }
             Request::Get { .. }
             | Request::GetAndTouch { .. }
             | Request::Store { .. }
@@ -183,12 +230,37 @@ impl Memcache {
         })
     }
 
-    fn shut_down(
-        &self,
-        settings: &Settings,
-        _way: Shutdown,
-        output: &mut protocol::output::Output,
-    ) -> Option<Then> {
+    fn dump(&mut self, style: Style, classes: &[u8], output: &mut Output) -> Option<Then> {
+        let dump = Dump::begin(style, classes, &mut ResponseWriter::new(output))?;
+        self.dump = Some(Box::new(dump));
+        Some(Then::Later)
+    }
+
+    /// Turns the connection into a watcher. Its commands so far must have been answered.
+    fn watch(&mut self, settings: &Settings, logs: Option<Logs>, output: &mut Output) {
+        let server = &self.session.server;
+        let is_first = output.is_empty();
+        let mut answer = ResponseWriter::new(output);
+        let Some(logs) = logs else {
+            answer.answer(Answer::Error);
+            return;
+        };
+        if settings.memcached_disable_watch {
+            answer.client_error("watch commands not allowed");
+        } else if !is_first {
+            answer.line("ERROR cannot pipeline other commands before watch");
+        } else if server
+            .watchers
+            .add(&server.keyspace, &self.session.client, logs)
+        {
+            self.watches = true;
+            answer.answer(Answer::Ok);
+        } else {
+            answer.line("WATCHER_TOO_MANY log watcher limit reached");
+        }
+    }
+
+    fn shut_down(&self, settings: &Settings, _way: Shutdown, output: &mut Output) -> Option<Then> {
         if settings.memcached_allow_shutdown {
             self.session
                 .server
@@ -198,6 +270,25 @@ impl Memcache {
         }
         ResponseWriter::new(output).line("ERROR: shutdown not enabled");
         None
+    }
+}
+
+impl Drop for Memcache {
+    fn drop(&mut self) {
+        let server = &self.session.server;
+        if self.watches {
+            server
+                .watchers
+                .remove(&server.keyspace, &self.session.client);
+        }
+        let reason = if self.session.client.is_killed() {
+            "shutdown"
+        } else {
+            "normal"
+        };
+        server
+            .watchers
+            .connection(&self.session.client, Some(reason));
     }
 }
 
@@ -224,6 +315,12 @@ impl Protocol for Memcache {
     fn go_on(&mut self, _later: Box<dyn Later>) {}
 
     fn process(&mut self, worker: &mut Worker, input: &[u8]) -> Turn {
+        if self.watches {
+            return Turn {
+                consumed: input.len(),
+                then: Then::Read(1),
+            };
+        }
         let server = self.session.server.clone();
         let now = server::now();
         worker.begin_turn(self.session.version);
@@ -258,6 +355,12 @@ impl Protocol for Memcache {
                     if let Some(then) = self.execute(worker, &mut db, &settings, request) {
                         break Turn { consumed: at, then };
                     }
+                    if self.watches {
+                        break Turn {
+                            consumed: input.len(),
+                            then: Then::Read(1),
+                        };
+                    }
                 }
                 Step::Reject {
                     consumed,
@@ -267,6 +370,12 @@ impl Protocol for Memcache {
                     if let Some(stale) =
                         rejection.stale.filter(|_| self.session.flags.authenticated)
                     {
+                        let log = Log {
+                            watchers: &server.watchers,
+                            prefixes: &server.prefixes,
+                            descriptor: self.session.client.descriptor,
+                        };
+                        log.stored(&stale.bytes, Stored::TooLarge, "set", 0, 0);
                         item::delete(&mut db, Key::new(&stale.bytes));
                     }
                     if let Some(line) = rejection.response {
@@ -293,7 +402,16 @@ impl Protocol for Memcache {
         turn
     }
 
-    fn write_later(&mut self, _worker: &mut Worker) -> bool {
-        true
+    fn write_later(&mut self, worker: &mut Worker) -> bool {
+        let Some(dump) = &mut self.dump else {
+            return true;
+        };
+        worker.begin_turn(self.session.version);
+        let output = worker.reply.writer.output_mut();
+        let done = dump.write(&self.session.server.keyspace, server::now(), output);
+        if done {
+            self.dump = None;
+        }
+        done
     }
 }

@@ -7,7 +7,7 @@ use protocol::memcache::{
 };
 use storage::{db::Db, keyspace::Key};
 
-use super::item;
+use super::{item, meta, stats::Counters, watch::Stored};
 use crate::{config::Settings, dispatch::memory, session::Session};
 
 /// Makes room before a request that may need some. Whether there is none.
@@ -32,17 +32,25 @@ pub(super) fn is_refused(
 
 /// Says that there is no memory. A value that could not be replaced goes, lest it be taken for the one that was sent.
 #[cold]
-pub(super) fn refuse(db: &mut Db<'_>, request: &Request<'_>, answer: &mut ResponseWriter<'_>) {
+pub(super) fn refuse(
+    db: &mut Db<'_>,
+    counters: &Counters<'_>,
+    request: &Request<'_>,
+    answer: &mut ResponseWriter<'_>,
+) {
+    let log = &counters.log;
     let wanted = match request {
         Request::Store {
             verb, key, reply, ..
         } => {
+            log.stored(key, Stored::NoMemory, verb.name(), 0, 0);
             if *verb == StoreVerb::Set {
                 item::delete(db, Key::new(key));
             }
             *reply == Reply::Wanted
         }
         Request::MetaSet { key, mode, .. } => {
+            log.stored(&key.bytes, Stored::NoMemory, meta::verb(*mode, false), 0, 0);
             if *mode == SetMode::Set {
                 item::delete(db, Key::new(&key.bytes));
             }

@@ -5,13 +5,13 @@ use std::sync::atomic::Ordering;
 use protocol::{
     memcache::{
         LruCrawler, Reply, Request, Words,
-        response::{Answer, ItemFacts, ResponseWriter},
+        response::{Answer, ResponseWriter},
     },
     output::Output,
 };
-use storage::{alloc, db::Db, eviction, value::Type};
+use storage::{alloc, db::Db};
 
-use super::{VERSION, item::Result};
+use super::{VERSION, dump, item::Result, watch::Log};
 use crate::{
     commands::keys,
     config::Settings,
@@ -67,13 +67,16 @@ const NAMES: [&str; 17] = [
 const _: () = assert!(NAMES.len() == Counted::TouchMisses as usize + 1);
 const _: () = assert!(NAMES.len() <= crate::metrics::MEMCACHED_COUNTERS);
 
-/// One worker's counters.
-pub(super) struct Counters<'m>(pub(super) &'m [Counter]);
+/// One worker's counters, and who else is told what requests do.
+pub(super) struct Counters<'m> {
+    pub(super) counters: &'m [Counter],
+    pub(super) log: Log<'m>,
+}
 
 impl Counters<'_> {
     #[inline]
     pub(super) fn add(&self, counted: Counted) {
-        self.0[counted as usize].add(1);
+        self.counters[counted as usize].add(1);
     }
 }
 
@@ -106,7 +109,7 @@ pub(super) fn run(
             reply
         }
         Request::Stats { arguments } => {
-            stats(server, db, settings, arguments, &mut answer);
+            stats(session, db, settings, arguments, &mut answer);
             return Ok(());
         }
         Request::CacheMemlimit { mebibytes, reply } => {
@@ -116,18 +119,8 @@ pub(super) fn run(
             reply
         }
         Request::LruCrawler { command, reply } => match command {
-            LruCrawler::Metadump { .. } | LruCrawler::Mgdump { .. }
-                if settings.memcached_disable_dumping =>
-            {
-                answer.line("ERROR metadump not allowed");
-                return Ok(());
-            }
-            LruCrawler::Metadump { .. } => {
-                dump(db, &mut answer, true);
-                return Ok(());
-            }
-            LruCrawler::Mgdump { .. } => {
-                dump(db, &mut answer, false);
+            LruCrawler::Crawl { classes } if dump::includes_items(classes).is_none() => {
+                answer.line("BADCLASS invalid class id");
                 return Ok(());
             }
             _ => reply,
@@ -147,10 +140,6 @@ pub(super) fn run(
         }
         // There are no slabs, segments, proxies, certificates or second configurations here.
         Request::Slabs { reply, .. } | Request::Lru { reply, .. } => reply,
-        Request::Watch { .. } => {
-            answer.client_error("watch commands not allowed");
-            return Ok(());
-        }
         _ => {
             answer.answer(Answer::Error);
             return Ok(());
@@ -175,12 +164,13 @@ fn flush(db: &mut Db<'_>, delay: i64) {
 }
 
 fn stats(
-    server: &Server,
+    session: &Session,
     db: &mut Db<'_>,
     settings: &Settings,
     mut arguments: Words<'_>,
     answer: &mut ResponseWriter<'_>,
 ) {
+    let (server, asking) = (&*session.server, session.client.id);
     match arguments.next() {
         None => general(server, settings, answer),
         Some(b"settings") => settings_of(server, settings, answer),
@@ -192,110 +182,419 @@ fn stats(
             answer.answer(Answer::Reset);
             return;
         }
-        Some(b"items") => {
-            answer.stat_number("items:1:number", server.keyspace.len(0) as u64);
-            answer.stat_number("items:1:mem_requested", alloc::allocated_bytes() as u64);
-        }
-        Some(b"slabs") => {
-            answer.stat_number("active_slabs", 1);
-            answer.stat_number("total_malloced", alloc::allocated_bytes() as u64);
-        }
+        Some(b"items") => items(server, answer),
+        Some(b"slabs") => slabs(server, answer),
         Some(b"sizes") => sizes(db, answer),
-        Some(b"conns") => connections(server, db, answer),
-        Some(b"detail") => {
-            // Prefix statistics are not kept; a dump of none is empty.
-            if arguments.next() != Some(b"dump") {
+        Some(b"conns") => connections(server, asking, db, answer),
+        Some(b"cachedump") if settings.memcached_disable_dumping => {
+            answer.client_error("stats cachedump not allowed");
+            return;
+        }
+        Some(b"cachedump") => {
+            dump::cachedump(db, arguments.next(), arguments.next(), answer);
+            return;
+        }
+        Some(b"detail") => match arguments.next() {
+            Some(b"on") => {
+                server.prefixes.turn(true);
                 answer.answer(Answer::Ok);
                 return;
             }
+            Some(b"off") => {
+                server.prefixes.turn(false);
+                answer.answer(Answer::Ok);
+                return;
+            }
+            Some(b"dump") => server.prefixes.dump(answer),
+            _ => {
+                answer.client_error("usage: stats detail on|off|dump");
+                return;
+            }
+        },
+        // There is no disk behind the memory, and no proxy.
+        Some(b"extstore" | b"proxy" | b"proxyfuncs" | b"proxybe") => {}
+        Some(_) => {
+            answer.answer(Answer::Error);
+            return;
         }
-        Some(_) => {}
     }
     answer.answer(Answer::End);
 }
 
-fn general(server: &Server, settings: &Settings, answer: &mut ResponseWriter<'_>) {
-    let metrics = &server.metrics;
-    let (user, system) = process::cpu_seconds();
-    answer.stat_number("pid", std::process::id().into());
-    answer.stat_number("uptime", server.started.elapsed().as_secs());
-    answer.stat_number("time", crate::server::now().seconds().max(0) as u64);
-    answer.stat("version", VERSION);
-    answer.stat("ferrite_version", env!("CARGO_PKG_VERSION"));
-    answer.stat_number("pointer_size", usize::BITS.into());
-    answer.stat("rusage_user", &format!("{user:.6}"));
-    answer.stat("rusage_system", &format!("{system:.6}"));
-    answer.stat_number("max_connections", settings.maxclients.into());
-    let clients = server.clients.all();
-    answer.stat_number(
-        "curr_connections",
-        clients
-            .iter()
-            .filter(|client| client.wire == Wire::Memcached)
-            .count() as u64,
-    );
-    answer.stat_number(
-        "total_connections",
-        metrics.connections.load(Ordering::Relaxed),
-    );
-    answer.stat_number(
-        "rejected_connections",
-        metrics.rejected_connections.load(Ordering::Relaxed),
-    );
-    for (index, name) in NAMES.iter().enumerate() {
-        answer.stat_number(name, metrics.sum(|worker| worker.memcached[index].get()));
+/// All items are of one class, and always of its last list.
+fn items(server: &Server, answer: &mut ResponseWriter<'_>) {
+    let number = server.keyspace.len(0) as u64;
+    if number == 0 {
+        return;
     }
-    answer.stat_number("bytes_read", metrics.sum(|worker| worker.bytes_in.get()));
-    answer.stat_number(
-        "bytes_written",
-        metrics.sum(|worker| worker.bytes_out.get()),
-    );
-    answer.stat_number(
-        "limit_maxbytes",
-        settings
-            .maxmemory
-            .bytes_of(process::total_memory_bytes() as u64),
-    );
-    answer.stat_number("accepting_conns", 1);
-    answer.stat_number("threads", metrics.workers.len() as u64);
-    answer.stat_number("bytes", alloc::allocated_bytes() as u64);
-    answer.stat_number("curr_items", server.keyspace.len(0) as u64);
-    answer.stat_number(
-        "evictions",
-        server.keyspace.statistics.evicted.load(Ordering::Relaxed),
-    );
-    answer.stat_number(
-        "reclaimed",
-        server.keyspace.statistics.expired.load(Ordering::Relaxed),
-    );
+    let statistics = &server.keyspace.statistics;
+    let facts = [
+        ("number", number),
+        ("number_cold", number),
+        ("mem_requested", alloc::allocated_bytes() as u64),
+        ("evicted", statistics.evicted.load(Ordering::Relaxed)),
+        ("reclaimed", statistics.expired.load(Ordering::Relaxed)),
+        (
+            "hits_to_cold",
+            server
+                .metrics
+                .sum(|worker| worker.memcached[Counted::GetHits as usize].get()),
+        ),
+    ];
+    for name in ITEM_NAMES {
+        let value = facts.iter().find(|(fact, _)| *fact == name);
+        answer.stat_number(
+            &format!("items:1:{name}"),
+            value.map_or(0, |(_, value)| *value),
+        );
+    }
 }
 
+/// What `stats items` says of a class. Those that stay 0 are of lists and crawlers that are not needed here.
+const ITEM_NAMES: [&str; 28] = [
+    "number",
+    "number_hot",
+    "number_warm",
+    "number_cold",
+    "age_hot",
+    "age_warm",
+    "age",
+    "mem_requested",
+    "evicted",
+    "evicted_nonzero",
+    "evicted_time",
+    "outofmemory",
+    "tailrepairs",
+    "reclaimed",
+    "expired_unfetched",
+    "evicted_unfetched",
+    "evicted_active",
+    "crawler_reclaimed",
+    "crawler_items_checked",
+    "lrutail_reflocked",
+    "moves_to_cold",
+    "moves_to_warm",
+    "moves_within_lru",
+    "direct_reclaims",
+    "hits_to_hot",
+    "hits_to_warm",
+    "hits_to_cold",
+    "hits_to_temp",
+];
+
+/// Bytes of what memcached calls a page.
+const PAGE: u64 = 1 << 20;
+
+/// Memory is not cut into chunks; told as one class whose chunks are bytes.
+fn slabs(server: &Server, answer: &mut ResponseWriter<'_>) {
+    let used = alloc::allocated_bytes() as u64;
+    let pages = used.div_ceil(PAGE);
+    let count = |counted: Counted| {
+        let count = server
+            .metrics
+            .sum(|worker| worker.memcached[counted as usize].get());
+        (NAMES[counted as usize], count)
+    };
+    let facts = [
+        ("chunk_size", 1),
+        ("chunks_per_page", PAGE),
+        ("total_pages", pages),
+        ("total_chunks", pages * PAGE),
+        ("used_chunks", used),
+        ("free_chunks", pages * PAGE - used),
+        ("free_chunks_end", 0),
+        count(Counted::GetHits),
+        count(Counted::CmdSet),
+        count(Counted::DeleteHits),
+        count(Counted::IncrHits),
+        count(Counted::DecrHits),
+        count(Counted::CasHits),
+        count(Counted::CasBadval),
+        count(Counted::TouchHits),
+    ];
+    for (name, value) in facts {
+        answer.stat_number(&format!("1:{name}"), value);
+    }
+    answer.stat_number("active_slabs", 1);
+    answer.stat_number("total_malloced", pages * PAGE);
+}
+
+/// What clients and exporters look for in `stats`, in memcached's order. Those with no value here stay 0.
+const GENERAL_NAMES: &[&str] = &[
+    "pid",
+    "uptime",
+    "time",
+    "version",
+    "ferrite_version",
+    "pointer_size",
+    "rusage_user",
+    "rusage_system",
+    "max_connections",
+    "curr_connections",
+    "total_connections",
+    "rejected_connections",
+    "connection_structures",
+    "response_obj_oom",
+    "response_obj_count",
+    "response_obj_bytes",
+    "read_buf_count",
+    "read_buf_bytes",
+    "read_buf_bytes_free",
+    "read_buf_oom",
+    "reserved_fds",
+    "cmd_get",
+    "cmd_set",
+    "cmd_flush",
+    "cmd_touch",
+    "cmd_meta",
+    "get_hits",
+    "get_misses",
+    "get_expired",
+    "get_flushed",
+    "delete_misses",
+    "delete_hits",
+    "incr_misses",
+    "incr_hits",
+    "decr_misses",
+    "decr_hits",
+    "cas_misses",
+    "cas_hits",
+    "cas_badval",
+    "touch_hits",
+    "touch_misses",
+    "store_too_large",
+    "store_no_memory",
+    "auth_cmds",
+    "auth_errors",
+    "bytes_read",
+    "bytes_written",
+    "limit_maxbytes",
+    "accepting_conns",
+    "listen_disabled_num",
+    "time_in_listen_disabled_us",
+    "threads",
+    "conn_yields",
+    "hash_power_level",
+    "hash_bytes",
+    "hash_is_expanding",
+    "slab_reassign_rescues",
+    "slab_reassign_chunk_rescues",
+    "slab_reassign_inline_reclaim",
+    "slab_reassign_busy_items",
+    "slab_reassign_busy_deletes",
+    "slab_reassign_busy_nomem",
+    "slab_reassign_last_busy_status",
+    "slab_reassign_running",
+    "slabs_moved",
+    "lru_crawler_running",
+    "lru_crawler_starts",
+    "lru_maintainer_juggles",
+    "malloc_fails",
+    "log_worker_dropped",
+    "log_worker_written",
+    "log_watcher_skipped",
+    "log_watcher_sent",
+    "log_watchers",
+    "unexpected_napi_ids",
+    "round_robin_fallback",
+    "bytes",
+    "curr_items",
+    "total_items",
+    "slab_global_page_pool",
+    "expired_unfetched",
+    "evicted_unfetched",
+    "evicted_active",
+    "evictions",
+    "reclaimed",
+    "crawler_reclaimed",
+    "crawler_items_checked",
+    "lrutail_reflocked",
+    "moves_to_cold",
+    "moves_to_warm",
+    "moves_within_lru",
+    "direct_reclaims",
+    "lru_bumps_dropped",
+];
+
+fn general(server: &Server, settings: &Settings, answer: &mut ResponseWriter<'_>) {
+    let metrics = &server.metrics;
+    let statistics = &server.keyspace.statistics;
+    let limit = settings
+        .maxmemory
+        .bytes_of(process::total_memory_bytes() as u64);
+    let clients = server.clients.all();
+    let connected = clients
+        .iter()
+        .filter(|client| client.wire == Wire::Memcached)
+        .count() as u64;
+    let loaded = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+    let facts = [
+        ("pid", std::process::id().into()),
+        ("uptime", server.started.elapsed().as_secs()),
+        ("time", crate::server::now().seconds().max(0) as u64),
+        ("pointer_size", usize::BITS.into()),
+        ("max_connections", settings.maxclients.into()),
+        ("curr_connections", connected),
+        ("total_connections", loaded(&metrics.connections)),
+        (
+            "rejected_connections",
+            loaded(&metrics.rejected_connections),
+        ),
+        ("connection_structures", connected),
+        ("auth_errors", loaded(&metrics.auth_denied)),
+        ("bytes_read", metrics.sum(|worker| worker.bytes_in.get())),
+        (
+            "bytes_written",
+            metrics.sum(|worker| worker.bytes_out.get()),
+        ),
+        ("limit_maxbytes", limit),
+        ("accepting_conns", 1),
+        ("threads", metrics.workers.len() as u64),
+        ("log_worker_written", server.watchers.written()),
+        ("log_watcher_skipped", loaded(&server.watchers.skipped)),
+        ("log_watcher_sent", loaded(&server.watchers.sent)),
+        ("log_watchers", server.watchers.count() as u64),
+        ("bytes", alloc::allocated_bytes() as u64),
+        ("curr_items", server.keyspace.len(0) as u64),
+        ("evictions", loaded(&statistics.evicted)),
+        ("reclaimed", loaded(&statistics.expired)),
+    ];
+    let (user, system) = process::cpu_seconds();
+    for &name in GENERAL_NAMES {
+        match name {
+            "version" => answer.stat(name, VERSION),
+            "ferrite_version" => answer.stat(name, env!("CARGO_PKG_VERSION")),
+            "rusage_user" => answer.stat(name, &format!("{user:.6}")),
+            "rusage_system" => answer.stat(name, &format!("{system:.6}")),
+            "slab_reassign_last_busy_status" => answer.stat(name, "none"),
+            _ => {
+                let counted = NAMES.iter().position(|counted| *counted == name);
+                let counted =
+                    counted.map(|index| metrics.sum(|worker| worker.memcached[index].get()));
+                let fact = facts.iter().find(|(fact, _)| *fact == name);
+                let value = counted.or(fact.map(|(_, value)| *value));
+                answer.stat_number(name, value.unwrap_or(0));
+            }
+        }
+    }
+}
+
+/// What memcached says of its settings. Those without a directive are told as they would be set there to have what is
+/// done here.
 fn settings_of(server: &Server, settings: &Settings, answer: &mut ResponseWriter<'_>) {
-    let yes_no = |yes: bool| if yes { "yes" } else { "no" };
-    answer.stat_number(
-        "maxbytes",
-        settings
-            .maxmemory
-            .bytes_of(process::total_memory_bytes() as u64),
-    );
-    answer.stat_number("maxconns", settings.maxclients.into());
-    answer.stat_number("tcpport", settings.memcached_port.into());
-    answer.stat_number("udpport", 0);
-    answer.stat_number("num_threads", server.metrics.workers.len() as u64);
-    answer.stat("cas_enabled", yes_no(!settings.memcached_no_cas));
-    answer.stat(
-        "flush_enabled",
-        yes_no(!settings.memcached_disable_flush_all),
-    );
-    answer.stat("dump_enabled", yes_no(!settings.memcached_disable_dumping));
-    answer.stat(
-        "shutdown_command",
-        yes_no(settings.memcached_allow_shutdown),
-    );
-    answer.stat_number("item_size_max", settings.memcached_item_size_max);
+    let yes_no = |yes: bool| if yes { "yes" } else { "no" }.to_owned();
+    let on_off = |on: bool| if on { "on" } else { "off" }.to_owned();
+    let number = |number: u64| number.to_string();
+    let limit = settings
+        .maxmemory
+        .bytes_of(process::total_memory_bytes() as u64);
+    let addresses = if settings.memcached_bind.is_empty() {
+        &settings.bind
+    } else {
+        &settings.memcached_bind
+    };
+    let path = &settings.memcached_unixsocket;
+    let socket = if path.as_os_str().is_empty() {
+        "NULL".to_owned()
+    } else {
+        path.to_string_lossy().into_owned()
+    };
+    let threads = server.metrics.workers.len() as u64;
     let auth =
         !settings.requirepass.is_empty() || !settings.memcached_auth_file.as_os_str().is_empty();
-    answer.stat("auth_enabled_ascii", yes_no(auth));
+    let rows = [
+        ("maxbytes", number(limit)),
+        ("maxconns", number(settings.maxclients.into())),
+        ("tcpport", number(settings.memcached_port.into())),
+        ("udpport", "0".to_owned()),
+        ("inter", addresses.join(",")),
+        ("verbosity", "0".to_owned()),
+        ("oldest", "110".to_owned()),
+        (
+            "evictions",
+            on_off(server.keyspace.eviction.policy().is_some()),
+        ),
+        ("domain_socket", socket),
+        ("umask", format!("{:o}", settings.memcached_unixsocketperm)),
+        (
+            "shutdown_command",
+            yes_no(settings.memcached_allow_shutdown),
+        ),
+        ("growth_factor", "1.00".to_owned()),
+        ("chunk_size", "1".to_owned()),
+        ("num_threads", number(threads)),
+        ("num_threads_per_udp", number(threads)),
+        ("stat_key_prefix", ":".to_owned()),
+        ("detail_enabled", yes_no(server.prefixes.is_on())),
+        ("reqs_per_event", "20".to_owned()),
+        ("cas_enabled", yes_no(!settings.memcached_no_cas)),
+        ("tcp_backlog", number(settings.tcp_backlog.into())),
+        ("binding_protocol", "ascii".to_owned()),
+        ("auth_enabled_sasl", "no".to_owned()),
+        ("auth_enabled_ascii", yes_no(auth)),
+        ("item_size_max", number(settings.memcached_item_size_max)),
+        ("maxconns_fast", "yes".to_owned()),
+        ("hashpower_init", "0".to_owned()),
+        ("slab_reassign", "no".to_owned()),
+        ("slab_automove", "0".to_owned()),
+        ("slab_automove_ratio", "0.80".to_owned()),
+        ("slab_automove_window", "10".to_owned()),
+        ("slab_chunk_max", "1048576".to_owned()),
+        ("lru_crawler", "no".to_owned()),
+        ("lru_crawler_sleep", "100".to_owned()),
+        ("lru_crawler_tocrawl", "0".to_owned()),
+        ("tail_repair_time", "0".to_owned()),
+        (
+            "flush_enabled",
+            yes_no(!settings.memcached_disable_flush_all),
+        ),
+        ("dump_enabled", yes_no(!settings.memcached_disable_dumping)),
+        ("hash_algorithm", "siphash".to_owned()),
+        ("lru_maintainer_thread", "no".to_owned()),
+        ("lru_segmented", "no".to_owned()),
+        ("hot_lru_pct", "20".to_owned()),
+        ("warm_lru_pct", "40".to_owned()),
+        ("hot_max_factor", "0.20".to_owned()),
+        ("warm_max_factor", "2.00".to_owned()),
+        ("temp_lru", "no".to_owned()),
+        ("temporary_ttl", "61".to_owned()),
+        ("idle_timeout", number(settings.timeout.into())),
+        ("watcher_logbuf_size", "262144".to_owned()),
+        ("worker_logbuf_size", "65536".to_owned()),
+        ("read_buf_mem_limit", "0".to_owned()),
+        ("track_sizes", "no".to_owned()),
+        ("inline_ascii_response", "no".to_owned()),
+        ("ext_item_size", "512".to_owned()),
+        ("ext_item_age", "4294967295".to_owned()),
+        ("ext_low_ttl", "0".to_owned()),
+        ("ext_recache_rate", "2000".to_owned()),
+        ("ext_wbuf_size", "4194304".to_owned()),
+        ("ext_compact_under", "0".to_owned()),
+        ("ext_drop_under", "0".to_owned()),
+        ("ext_max_sleep", "1000000".to_owned()),
+        ("ext_max_frag", "0.80".to_owned()),
+        ("slab_automove_freeratio", "0.010".to_owned()),
+        ("ext_drop_unread", "no".to_owned()),
+        ("ssl_enabled", "no".to_owned()),
+        ("ssl_chain_cert", "(null)".to_owned()),
+        ("ssl_key", "(null)".to_owned()),
+        ("ssl_verify_mode", "0".to_owned()),
+        ("ssl_keyformat", "1".to_owned()),
+        ("ssl_ciphers", "NULL".to_owned()),
+        ("ssl_ca_cert", "NULL".to_owned()),
+        ("ssl_wbuf_size", "16384".to_owned()),
+        ("ssl_session_cache", "no".to_owned()),
+        ("ssl_kernel_tls", "no".to_owned()),
+        ("ssl_min_version", "tlsv1.2".to_owned()),
+        ("proxy_enabled", "no".to_owned()),
+        ("proxy_uring_enabled", "no".to_owned()),
+        ("num_napi_ids", "0".to_owned()),
+        ("memory_file", "(null)".to_owned()),
+        ("client_flags_size", "4".to_owned()),
+    ];
+    for (name, value) in rows {
+        answer.stat(name, &value);
+    }
 }
 
 /// Items by size, in steps of 32 bytes.
@@ -314,7 +613,7 @@ fn sizes(db: &mut Db<'_>, answer: &mut ResponseWriter<'_>) {
     }
 }
 
-fn connections(server: &Server, db: &Db<'_>, answer: &mut ResponseWriter<'_>) {
+fn connections(server: &Server, asking: u64, db: &Db<'_>, answer: &mut ResponseWriter<'_>) {
     for client in server
         .clients
         .all()
@@ -327,36 +626,15 @@ fn connections(server: &Server, db: &Db<'_>, answer: &mut ResponseWriter<'_>) {
             &format!("{id}:listen_addr"),
             &format!("tcp:{}", client.local_address),
         );
+        let state = if server.watchers.includes(client) {
+            "conn_watch"
+        } else if client.id == asking {
+            "conn_parse_cmd"
+        } else {
+            "conn_read"
+        };
+        answer.stat(&format!("{id}:state"), state);
         let idle = (db.now().millis() - client.last_active_ms()).max(0) as u64 / 1000;
         answer.stat_number(&format!("{id}:secs_since_last_cmd"), idle);
     }
-}
-
-/// Lists all items, one shard at a time.
-fn dump(db: &mut Db<'_>, answer: &mut ResponseWriter<'_>, with_facts: bool) {
-    let (now, keyspace) = (db.now(), db.keyspace());
-    let _: Option<()> = db.each_shard(0, |_, shard| {
-        shard.tables[0].traverse(0, usize::MAX, |_, entry| {
-            if entry.is_expired(now) || entry.value_type() != Type::String {
-                return;
-            }
-            if !with_facts {
-                answer.mgdump(entry.key());
-                return;
-            }
-            let item = entry.item().unwrap_or_default();
-            let idle = eviction::idle_seconds(keyspace, entry.access(), now).unwrap_or_default();
-            let facts = ItemFacts {
-                exptime: entry.deadline().map(|deadline| deadline.seconds()),
-                last_access: now.seconds() - i64::from(idle),
-                cas: item.cas,
-                fetched: entry.marks().fetched,
-                class: 1,
-                size: entry.memory_bytes(),
-            };
-            answer.metadump(entry.key(), &facts, item.flags);
-        });
-        None
-    });
-    answer.answer(Answer::End);
 }

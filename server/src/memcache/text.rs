@@ -12,6 +12,7 @@ use storage::{db::Db, entry::ItemMarks, keyspace::Key};
 use super::{
     item::{self, Result, Sum, Value},
     stats::{Counted, Counters},
+    watch::Stored,
 };
 
 /// Keys of one request whose memory accesses overlap.
@@ -53,10 +54,26 @@ pub(super) fn run(
         } => {
             counters.add(Counted::CmdSet);
             let answer = store(db, counters, verb, Key::new(key), flags, exptime, value)?;
+            let how = match answer {
+                Answer::Stored => Stored::Yes,
+                Answer::Exists => Stored::Exists,
+                Answer::NotFound => Stored::NotFound,
+                _ => Stored::No,
+            };
+            let deadline = item::deadline(exptime, db.now());
+            let ttl = item::ttl(deadline, db.now()).unwrap_or(0);
+            counters.log.stored(key, how, verb.name(), ttl, value.len());
             answer_if(reply, output, answer);
         }
         Request::Delete { key, reply } => {
-            let deleted = item::delete(db, Key::new(key));
+            let name = Key::new(key);
+            let (deleted, len) = item::locked(db, name, |db| {
+                let len = counters.log.doomed(db, name);
+                (item::remove(db, name), len)
+            });
+            if deleted {
+                counters.log.deleted(key, "delete", len);
+            }
             counters.add(if deleted {
                 Counted::DeleteHits
             } else {
