@@ -6,13 +6,16 @@
 //! about once too often, never too little.
 
 use std::{
+    cell::RefCell,
     collections::BTreeMap,
+    ops::Bound,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
+use hashbrown::HashSet;
 use parking_lot::RwLock;
 use protocol::resp::reply::ReplyWriter;
 use storage::{
@@ -134,7 +137,7 @@ impl TrackingTable {
             let clients = self.forget(&mut server.keyspace.lock(shard), key);
             tell_each(server, key, &clients, changes.client);
         }
-        self.broadcast(server, &keys, changes.client);
+        self.broadcast(server, keys, changes.client);
     }
 
     /// As [`TrackingTable::invalidate`], for keys whose locks are held: a transaction may read them again afterwards.
@@ -145,15 +148,34 @@ impl TrackingTable {
             let clients = self.forget(db.shard_mut(Key::new(key).hash), key);
             tell_each(server, key, &clients, changes.client);
         }
-        self.broadcast(server, &keys, changes.client);
+        self.broadcast(server, keys, changes.client);
     }
 
-    fn broadcast(&self, server: &Server, keys: &[Box<[u8]>], changer: u64) {
+    /// Tells those who listen to prefixes, or leaves that to the end of the turn, see [`collect_broadcasts`].
+    fn broadcast(&self, server: &Server, keys: Vec<Box<[u8]>>, changer: u64) {
+        if keys.is_empty() || self.prefixes.read().is_empty() {
+            return;
+        }
+        COLLECTED.with_borrow_mut(|collected| match collected {
+            Some(collected) => {
+                for key in keys {
+                    collected.entry(key).or_insert(changer);
+                }
+            }
+            None => {
+                let keys = keys.into_iter().map(|key| (key, changer)).collect();
+                self.broadcast_now(server, &keys);
+            }
+        });
+    }
+
+    /// One message per prefix and client, with all keys in their order.
+    fn broadcast_now(&self, server: &Server, keys: &Broadcasts) {
         for (prefix, clients) in self.prefixes.read().iter() {
-            let matching: Vec<&[u8]> = keys
-                .iter()
-                .map(|key| &**key)
-                .filter(|key| key.starts_with(prefix))
+            let matching: Vec<(&[u8], u64)> = keys
+                .range::<[u8], _>((Bound::Included(&**prefix), Bound::Unbounded))
+                .take_while(|(key, _)| key.starts_with(prefix))
+                .map(|(key, changer)| (&**key, *changer))
                 .collect();
             if matching.is_empty() {
                 continue;
@@ -162,8 +184,13 @@ impl TrackingTable {
                 let Some(tracking) = client.tracking() else {
                     continue;
                 };
-                if !(tracking.no_loop && client.id == changer) {
-                    tell(server, client, &tracking, Some(&matching));
+                let told: Vec<&[u8]> = matching
+                    .iter()
+                    .filter(|(_, changer)| !(tracking.no_loop && client.id == *changer))
+                    .map(|(key, _)| *key)
+                    .collect();
+                if !told.is_empty() {
+                    tell(server, client, &tracking, Some(&told));
                 }
             }
         }
@@ -190,13 +217,37 @@ impl TrackingTable {
     }
 }
 
+/// Keys that changed, each with the client that changed it first.
+type Broadcasts = BTreeMap<Box<[u8]>, u64>;
+
+thread_local! {
+    /// What this thread has to broadcast at the end of its turn; `None` outside of turns.
+    static COLLECTED: RefCell<Option<Broadcasts>> = const { RefCell::new(None) };
+}
+
+/// Collects what is to be broadcast until the turn ends: keys that several commands of a pipeline change make one
+/// message, as those of one pass of Valkey's event loop do.
+pub fn collect_broadcasts() {
+    COLLECTED.set(Some(Broadcasts::new()));
+}
+
+/// Ends the turn and sends what was collected. Nothing is locked.
+#[inline]
+pub fn send_broadcasts(server: &Server) {
+    if let Some(collected) = COLLECTED.take()
+        && !collected.is_empty()
+    {
+        server.tracking.broadcast_now(server, &collected);
+    }
+}
+
 /// Takes the keys out, each once.
 fn distinct(changes: &mut Changes) -> Vec<Box<[u8]>> {
-    let mut keys: Vec<Box<[u8]>> = Vec::new();
-    for changed in std::mem::take(&mut changes.invalidated) {
-        if !keys.contains(&changed.key) {
-            keys.push(changed.key);
-        }
+    let mut seen = HashSet::new();
+    let changed = std::mem::take(&mut changes.invalidated);
+    let mut keys: Vec<Box<[u8]>> = changed.into_iter().map(|changed| changed.key).collect();
+    if keys.len() > 1 {
+        keys.retain(|key| seen.insert(key.clone()));
     }
     keys
 }

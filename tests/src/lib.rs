@@ -5,6 +5,7 @@
 //! - [`table`] checks tables of request and expected reply.
 //! - [`differential`] sends the same random commands to two servers and compares all they say;
 //!   [`grammar`] invents the commands, [`random`] the dice.
+//! - [`conversation`] does so with several connections at once, and compares pushes and their order too.
 //!
 //! `FERRITE_REFERENCE=valkey` points the suites at the real servers instead of Ferrite: a test that fails there states
 //! something wrong. `FERRITE_BIN` names a ready-built Ferrite, otherwise it is built first. `PEERS_DIR` says where
@@ -12,6 +13,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod conversation;
 pub mod differential;
 pub mod grammar;
 pub mod random;

@@ -165,6 +165,10 @@ fn tracking_modes_choose_what_is_told() {
     );
     exchange(&mut writer, &["MSET p:1 x q:1 x p:2 x"], "+OK ");
     expect(&mut cache, ">2 $10 invalidate *2 $3 p:1 $3 p:2 ");
+    // The keys of a pipeline make one message, in their order.
+    writer.send(b"SET p:c x\r\nSET p:a x\r\nDEL p:c\r\nSET p:b x\r\n");
+    (0..4).for_each(|_| drop(writer.reply().expect("a reply")));
+    expect(&mut cache, ">2 $10 invalidate *3 $3 p:a $3 p:b $3 p:c ");
 }
 
 #[test]

@@ -463,13 +463,13 @@ fn copy_entry(
     target: usize,
     replace: bool,
 ) -> bool {
-    let Some(entry) = db.entry_mut(from) else {
+    let Some(entry) = db.get(from) else {
         return false;
     };
     let (value, meta, raw) = (
-        entry.look().value().to_value(),
-        entry.look().meta(),
-        encoding(entry.look()) == "raw",
+        entry.value().to_value(),
+        entry.meta(),
+        encoding(entry) == "raw",
     );
     db.select(target);
     if db.entry_mut(to).is_some() {

@@ -625,8 +625,12 @@ fn skip_reply(
         return;
     }
     session.flags.skip_next = false;
-    reply.truncate(mark);
-    reply.later = None;
+    // What confirms a subscription is a message like those that follow, not a reply.
+    let confirms = command.name.ends_with("SUBSCRIBE") && command.group == Group::PubSub;
+    if !confirms {
+        reply.truncate(mark);
+        reply.later = None;
+    }
 }
 
 /// A view of the session's database at this moment.

@@ -16,6 +16,7 @@ use crate::{
     runtime::Worker,
     server,
     session::Session,
+    tracking,
 };
 
 /// Requests executed between looks at the output.
@@ -218,6 +219,7 @@ impl Protocol for Resp {
         let server = self.session.server.clone();
         let now = server::now();
         worker.begin_turn(self.session.version);
+        tracking::collect_broadcasts();
         let mut db = Db::new(&server.keyspace, self.session.database, now);
         db.set_client(self.session.client.id);
         let max_bulk_len = worker.settings(&server).proto_max_bulk_len as usize;
@@ -271,6 +273,7 @@ impl Protocol for Resp {
             }
         };
         db.flush_statistics();
+        tracking::send_broadcasts(&server);
         worker.end_turn(&self.session.client, now.millis());
         turn
     }
