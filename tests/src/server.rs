@@ -24,6 +24,7 @@ const START_ATTEMPTS: usize = 5;
 pub enum Program {
     Ferrite,
     Valkey,
+    Redis,
     Memcached,
 }
 
@@ -32,6 +33,7 @@ impl Program {
         match self {
             Program::Ferrite => "ferrite",
             Program::Valkey => "valkey-server",
+            Program::Redis => "redis-server",
             Program::Memcached => "memcached",
         }
     }
@@ -118,6 +120,11 @@ impl Server {
         Self::start_program(Program::Valkey, options)
     }
 
+    /// The real Redis; `None` if it is not installed (see [`missing`]).
+    pub fn redis(options: &Options) -> Option<Self> {
+        Self::start_program(Program::Redis, options)
+    }
+
     /// The real memcached; `None` if it is not installed (see [`missing`]).
     pub fn memcached(options: &Options) -> Option<Self> {
         Self::start_program(Program::Memcached, options)
@@ -187,6 +194,29 @@ impl Server {
         }
     }
 
+    /// Kills the process as a failing machine would.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Ends the process if it runs and starts it again, on the same ports and directory and with the same options.
+    pub fn restart(&mut self) {
+        self.kill();
+        let binary = locate(self.program).expect("it was there before");
+        let ports = (self.resp_port, self.memcached_port);
+        self.child = run(
+            self.program,
+            &binary,
+            &self.options,
+            ports,
+            &self.directory,
+        );
+        if let Err(reason) = self.wait_until_loaded() {
+            panic!("{} did not start again: {reason}", self.program.name());
+        }
+    }
+
     /// Sends a signal by name (`TERM`, `STOP` ...).
     pub fn signal(&self, name: &str) {
         let status = Command::new("kill")
@@ -241,51 +271,14 @@ impl Server {
     fn spawn(program: Program, binary: &Path, options: &Options) -> Self {
         let (resp_port, memcached_port) = (free_port(), free_port());
         let directory = new_directory();
-        let mut command = Command::new(binary);
-        match program {
-            Program::Memcached => {
-                command.args(["-l", "127.0.0.1", "-U", "0", "-u", "root", "-t", "2"]);
-                command
-                    .args(["-p", &memcached_port.to_string()])
-                    .args(&options.memcached_arguments);
-            }
-            Program::Ferrite | Program::Valkey => {
-                command
-                    .args(["--port", &resp_port.to_string(), "--save", "", "--dir"])
-                    .arg(&directory);
-                if program == Program::Ferrite {
-                    command.args(["--memcached-port", &memcached_port.to_string()]);
-                }
-                let known_to_program = |name: &str| {
-                    program == Program::Ferrite
-                        || !(name.starts_with("memcached-") || name == "workers")
-                };
-                for (name, value) in options
-                    .directives
-                    .iter()
-                    .filter(|(name, _)| known_to_program(name))
-                {
-                    command.arg(format!("--{name}")).arg(value);
-                }
-            }
-        }
-        let log = File::create(directory.join("log")).expect("the temporary directory is writable");
-        let child = command
-            .current_dir(&directory)
-            .envs(options.environment.iter().cloned())
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().expect("a file can be shared"))
-            .stderr(log)
-            .spawn()
-            .unwrap_or_else(|error| panic!("{} can be run: {error}", binary.display()));
-        let options = options.clone();
+        let ports = (resp_port, memcached_port);
         Self {
             program,
-            child,
+            child: run(program, binary, options, ports, &directory),
             resp_port,
             memcached_port,
             directory,
-            options,
+            options: options.clone(),
             companion: OnceLock::new(),
         }
     }
@@ -329,7 +322,7 @@ impl Server {
         };
         match self.program {
             Program::Ferrite => resp() && (self.has_no_memcached() || memcached()),
-            Program::Valkey => resp(),
+            Program::Valkey | Program::Redis => resp(),
             Program::Memcached => memcached(),
         }
     }
@@ -351,6 +344,57 @@ impl Drop for Server {
         }
         let _ = fs::remove_dir_all(&self.directory);
     }
+}
+
+/// Starts a program on these ports, for RESP and for memcached; its log goes on in its directory.
+fn run(
+    program: Program,
+    binary: &Path,
+    options: &Options,
+    (resp_port, memcached_port): (u16, u16),
+    directory: &Path,
+) -> Child {
+    let mut command = Command::new(binary);
+    match program {
+        Program::Memcached => {
+            command.args(["-l", "127.0.0.1", "-U", "0", "-u", "root", "-t", "2"]);
+            command
+                .args(["-p", &memcached_port.to_string()])
+                .args(&options.memcached_arguments);
+        }
+        Program::Ferrite | Program::Valkey | Program::Redis => {
+            command
+                .args(["--port", &resp_port.to_string(), "--save", "", "--dir"])
+                .arg(directory);
+            if program == Program::Ferrite {
+                command.args(["--memcached-port", &memcached_port.to_string()]);
+            }
+            let known_to_program = |name: &str| {
+                program == Program::Ferrite
+                    || !(name.starts_with("memcached-") || name == "workers")
+            };
+            for (name, value) in options
+                .directives
+                .iter()
+                .filter(|(name, _)| known_to_program(name))
+            {
+                command.arg(format!("--{name}")).arg(value);
+            }
+        }
+    }
+    let log = File::options()
+        .create(true)
+        .append(true)
+        .open(directory.join("log"))
+        .expect("the temporary directory is writable");
+    command
+        .current_dir(directory)
+        .envs(options.environment.iter().cloned())
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().expect("a file can be shared"))
+        .stderr(log)
+        .spawn()
+        .unwrap_or_else(|error| panic!("{} can be run: {error}", binary.display()))
 }
 
 /// Says that a peer is not installed: on a user's machine the test is skipped, in CI it fails.

@@ -44,12 +44,37 @@ pub enum Existing {
     Replace,
 }
 
+/// Where a file's data stands in the history of whose it is.
+#[derive(Clone, Debug, Default)]
+pub struct Origin {
+    /// The history's name and how much of it the data has.
+    pub id: Option<String>,
+    pub offset: Option<u64>,
+    /// The database that the stream is in.
+    pub database: usize,
+}
+
+impl Origin {
+    fn note(&mut self, key: &[u8], value: &[u8]) {
+        match key {
+            b"repl-id" => self.id = String::from_utf8(value.to_vec()).ok(),
+            b"repl-offset" => self.offset = number::parse_u64(value),
+            b"repl-stream-db" => {
+                let number = number::parse_u64(value);
+                self.database = number.and_then(|number| usize::try_from(number).ok()).unwrap_or(0);
+            }
+            _ => {}
+        }
+    }
+}
+
 /// What came of loading.
 #[derive(Debug, Default)]
 pub(super) struct Loaded {
     pub(super) keys: u64,
     pub(super) expired: u64,
     pub(super) empty: u64,
+    pub(super) origin: Origin,
     /// Sources of libraries of functions.
     pub(super) functions: Vec<Vec<u8>>,
 }
@@ -143,7 +168,10 @@ impl Loader<'_> {
                 Part::Batch(batch) => hand_over(db, database, batch, loaded)?,
                 Part::Record(Record::End) => return Ok(()),
                 Part::Record(Record::Database(number)) => database = self.database(number)?,
-                Part::Record(Record::Note { key, value }) => self.tell(&key, &value),
+                Part::Record(Record::Note { key, value }) => {
+                    self.tell(&key, &value);
+                    loaded.origin.note(&key, &value);
+                }
                 Part::Record(Record::Function(source)) => loaded.functions.push(source),
                 Part::Record(record) => {
                     db.select(database);

@@ -17,11 +17,21 @@ use storage::{
     time::Timestamp,
 };
 
+pub use super::loader::Origin;
 use super::loader::{Existing, Loaded, Loader, explain};
 use crate::{
-    log,
+    dispatch, log,
+    scripting::functions::{Functions, Prepared},
     server::{self, Server},
 };
+
+/// What a primary's copy was, beside its entries.
+pub struct Copied {
+    /// Bytes that were read beyond its end.
+    pub ahead: Vec<u8>,
+    pub origin: Origin,
+    pub functions: Prepared,
+}
 
 /// Loads the snapshot file that the settings name. None there is no data.
 ///
@@ -99,22 +109,29 @@ impl Loaded {
             expired,
             empty,
             functions,
+            origin: _,
         } = self;
-        log::notice(format!(
-            "Done loading RDB, keys loaded: {keys}, keys expired: {expired}, empty keys skipped: {empty}."
-        ));
-        let snapshots = &server.snapshots;
-        snapshots.keys_loaded.store(keys, Ordering::Relaxed);
-        snapshots.keys_expired.store(expired, Ordering::Relaxed);
+        note_done(server, keys, expired, empty);
         for source in functions {
             let loaded = server.scripting.functions.load(server, &source, true);
-            loaded.map_err(|error| {
-                let reason = String::from_utf8_lossy(error.as_bytes()).into_owned();
-                format!("Failed creating a function library: {reason}")
-            })?;
+            loaded.map_err(|error| unsound(&error))?;
         }
         Ok(())
     }
+}
+
+fn note_done(server: &Server, keys: u64, expired: u64, empty: u64) {
+    log::notice(format!(
+        "Done loading RDB, keys loaded: {keys}, keys expired: {expired}, empty keys skipped: {empty}."
+    ));
+    let snapshots = &server.snapshots;
+    snapshots.keys_loaded.store(keys, Ordering::Relaxed);
+    snapshots.keys_expired.store(expired, Ordering::Relaxed);
+}
+
+fn unsound(error: &dispatch::error::Error) -> String {
+    let reason = String::from_utf8_lossy(error.as_bytes()).into_owned();
+    format!("Failed creating a function library: {reason}")
 }
 
 /// Loads the snapshot that an append-only file begins with; the reader stands behind it then.
@@ -134,7 +151,7 @@ pub fn load_base<R: Read>(server: &Arc<Server>, input: R) -> Result<FileReader<R
     Ok(reader)
 }
 
-/// Loads a primary's copy into a keyspace of its own. Returns what was read beyond its end.
+/// Loads a primary's copy into a keyspace of its own; its functions are returned and do not serve yet.
 ///
 /// # Errors
 /// What is wrong with it.
@@ -142,7 +159,7 @@ pub fn load_copy(
     server: &Arc<Server>,
     keyspace: &Keyspace,
     input: impl Read,
-) -> Result<Vec<u8>, String> {
+) -> Result<Copied, String> {
     let loader = Loader {
         server,
         keyspace,
@@ -151,8 +168,14 @@ pub fn load_copy(
     };
     let mut reader = open(server, loader.now, input)?;
     let loaded = loader.load(&mut reader)?;
-    loaded.settle(server)?;
-    Ok(reader.into_parts().1)
+    let functions =
+        Functions::prepare(server, &loaded.functions).map_err(|error| unsound(&error))?;
+    note_done(server, loaded.keys, loaded.expired, loaded.empty);
+    Ok(Copied {
+        ahead: reader.into_parts().1,
+        origin: loaded.origin,
+        functions,
+    })
 }
 
 fn open<R: Read>(server: &Server, now: Timestamp, input: R) -> Result<FileReader<R>, String> {

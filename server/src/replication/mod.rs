@@ -10,13 +10,19 @@ pub mod failover;
 pub mod primary;
 pub mod replica;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use parking_lot::{Condvar, Mutex};
-use storage::changes::{Effect, Listeners};
+use storage::{
+    changes::{Effect, Listeners},
+    db::Db,
+};
 
 use self::{backlog::Backlog, failover::Failover, primary::Replica, replica::Link};
 use crate::{
@@ -25,6 +31,9 @@ use crate::{
     propagation::{encode, encode_together},
     server::{self, Server},
 };
+
+/// How long a promotion waits for the commands that a replica has read already.
+const APPLY_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The server's part in replication.
 pub struct Replication {
@@ -36,7 +45,12 @@ pub struct Replication {
     pub(crate) replicas: Mutex<Vec<Arc<Replica>>>,
     link: Mutex<Option<Arc<Link>>>,
     is_replica: AtomicBool,
+    /// The stream is of what this server's clients do, not of what a primary sends.
+    is_own: AtomicBool,
     pub failover: Failover,
+    /// Held while a replica applies its primary's commands and keeps their bytes, so that a cut for a replica of its
+    /// own falls between two commands, where data and offset agree.
+    pub(crate) applying: Mutex<()>,
     /// `min-replicas-to-write` asks for some.
     wants_replicas: AtomicBool,
 }
@@ -50,7 +64,9 @@ impl Default for Replication {
             replicas: Mutex::default(),
             link: Mutex::default(),
             is_replica: AtomicBool::new(false),
+            is_own: AtomicBool::new(true),
             failover: Failover::default(),
+            applying: Mutex::default(),
             wants_replicas: AtomicBool::new(false),
         }
     }
@@ -98,7 +114,7 @@ impl Replication {
 
     /// Adds what a command did to the stream, unless the stream is another server's.
     pub fn append(&self, effects: &[(usize, Effect)]) {
-        if !self.is_active() || self.is_replica() {
+        if !self.is_active() || !self.is_own.load(Ordering::Relaxed) {
             return;
         }
         let mut stream = self.stream.lock();
@@ -109,6 +125,18 @@ impl Replication {
         stream.push(&bytes);
         drop(stream);
         self.more.notify_all();
+    }
+
+    /// The stream is the primary's from here on: what clients were still doing is in it, more does not come.
+    pub(crate) fn give_up_stream(&self, server: &Server, link: &Link) {
+        let mut db = Db::new(&server.keyspace, 0, server::now());
+        db.lock_all();
+        let stream = self.stream.lock();
+        if !link.is_stopped() {
+            self.is_own.store(false, Ordering::Relaxed);
+        }
+        drop(stream);
+        db.unlock();
     }
 
     /// Adds a command that is about no data: PING, REPLCONF GETACK.
@@ -177,8 +205,14 @@ impl Replication {
             return false;
         };
         link.stop();
-        self.stream.lock().rename(server::random_hex());
+        // What is being applied is finished first. Not waited for without end, since a transaction may hold its keys.
+        let applying = self.applying.try_lock_for(APPLY_PATIENCE);
+        let mut stream = self.stream.lock();
+        stream.rename(server::random_hex());
+        self.is_own.store(true, Ordering::Relaxed);
+        drop(stream);
         self.is_replica.store(false, Ordering::Relaxed);
+        drop(applying);
         server.keyspace.set_deletes_expired(true);
         // Replicas ask again, and learn the new name.
         self.drop_replicas();

@@ -325,14 +325,23 @@ fn send_copy(
         plain.write_all(b"\n")?;
         thread::sleep(PATIENCE);
     };
+    let (mut database, mut libraries) = (None, Vec::new());
+    let applying = replication.applying.lock();
     let snapshot = ready.cut(|| {
-        if !replication.is_replica() {
+        let is_own = !replication.is_replica();
+        if is_own {
             replication.activate(server);
         }
         let mut backlog = replication.stream.lock();
-        backlog.database = None;
+        if is_own {
+            // The next effect says its database, for this replica too.
+            backlog.database = None;
+        }
+        database = backlog.database;
+        libraries = server.scripting.functions.all();
         replica.sent.store(backlog.end(), Ordering::Relaxed);
     });
+    drop(applying);
     replication.note_needed();
     let offset = replica.sent.load(Ordering::Relaxed);
     let id = replication.stream.lock().id.clone();
@@ -344,27 +353,25 @@ fn send_copy(
     } else {
         FileDialect::Common
     };
-    let database = |writer: &mut FileWriter<Box<dyn Write + '_>>,
-                    current: &mut Option<usize>,
-                    number: usize| {
-        if *current != Some(number) {
-            *current = Some(number);
-            return writer.select(number as u64);
-        }
-        Ok(())
-    };
     let write_to = |sink: Box<dyn Write + '_>| -> io::Result<()> {
         let mut writer = FileWriter::new(sink, dialect, false)?;
         writer.note(b"valkey-ver", config::VALKEY_VERSION.as_bytes())?;
-        writer.note(b"repl-stream-db", b"0")?;
+        let selected = database.unwrap_or(0).to_string();
+        writer.note(b"repl-stream-db", selected.as_bytes())?;
         writer.note(b"repl-id", id.as_bytes())?;
         writer.note(b"repl-offset", offset.to_string().as_bytes())?;
+        for library in &libraries {
+            writer.function(&library.code)?;
+        }
         let mut current = None;
         snapshot.walk(|number, entry| {
             if replica.is_closed() {
                 return Err(io::ErrorKind::ConnectionAborted.into());
             }
-            database(&mut writer, &mut current, number)?;
+            if current != Some(number) {
+                current = Some(number);
+                writer.select(number as u64)?;
+            }
             writer.entry(EntryToWrite {
                 key: entry.key(),
                 value: entry.value(),

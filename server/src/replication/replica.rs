@@ -66,8 +66,6 @@ pub struct Link {
     down_since_ms: AtomicI64,
     /// The other side is a replica that is asked to become the primary.
     take_over: AtomicBool,
-    /// What the primary's stream had selected when the link broke.
-    database: Mutex<usize>,
 }
 
 impl Link {
@@ -81,7 +79,6 @@ impl Link {
             heard_ms: AtomicI64::new(0),
             down_since_ms: AtomicI64::new(server::now().millis()),
             take_over: AtomicBool::new(false),
-            database: Mutex::new(0),
         })
     }
 
@@ -119,7 +116,7 @@ impl Link {
         }
     }
 
-    fn is_stopped(&self) -> bool {
+    pub(super) fn is_stopped(&self) -> bool {
         self.stopped.load(Ordering::Relaxed)
     }
 
@@ -138,6 +135,7 @@ pub(super) fn start(server: &Arc<Server>, link: Arc<Link>) {
     let server = server.clone();
     let work = move || {
         let mut pause = FIRST_PAUSE;
+        server.replication.give_up_stream(&server, &link);
         while !link.is_stopped() {
             let Err(error) = follow(&server, &link) else {
                 continue;
@@ -208,9 +206,8 @@ fn follow(server: &Arc<Server>, link: &Link) -> io::Result<()> {
         Answer::Full { id, offset } => {
             link.set_state(LinkState::Sync);
             log::notice(format!("Full resync from primary: {id}:{offset}"));
-            load_copy(server, link, &mut wire)?;
-            server.replication.take_over(server, id, offset);
-            *link.database.lock() = 0;
+            let database = load_copy(server, link, &mut wire)?;
+            server.replication.take_over(server, id, offset, database);
             log::notice("MASTER <-> REPLICA sync: Finished with success");
             offset
         }
@@ -308,6 +305,8 @@ fn shake_hands(server: &Server, link: &Link, wire: &mut Wire) -> io::Result<Answ
     wire.ask(&[b"REPLCONF", b"capa", b"eof", b"capa", b"psync2"])?;
     wire.ask(&[b"REPLCONF", b"version", config::VALKEY_VERSION.as_bytes()])?;
     let (id, next) = {
+        // Another link may still be at work.
+        let _applying = server.replication.applying.lock();
         let backlog = server.replication.stream.lock();
         if server.replication.is_active() {
             (backlog.id.clone(), (backlog.end() + 1).to_string())
@@ -342,8 +341,8 @@ fn shake_hands(server: &Server, link: &Link, wire: &mut Wire) -> io::Result<Answ
     }
 }
 
-/// Loads the copy that the primary sends and puts it in the place of all data.
-fn load_copy(server: &Arc<Server>, link: &Link, wire: &mut Wire) -> io::Result<()> {
+/// Loads the copy that the primary sends and puts it in the place of all data. Returns the database that the stream is in.
+fn load_copy(server: &Arc<Server>, link: &Link, wire: &mut Wire) -> io::Result<usize> {
     let head = wire.line()?;
     let head = head
         .strip_prefix('$')
@@ -357,24 +356,30 @@ fn load_copy(server: &Arc<Server>, link: &Link, wire: &mut Wire) -> io::Result<(
     keyspace.settings.copy_from(&server.keyspace.settings);
     link.hear();
     let _loading = server.loading.begin_beside();
-    if let Some(mark) = head.strip_prefix("EOF:") {
-        let ahead = recovery::load_copy(server, &keyspace, &mut wire.input).map_err(trouble)?;
-        wire.put_back(ahead);
+    let copy = if let Some(mark) = head.strip_prefix("EOF:") {
+        let mut copy = recovery::load_copy(server, &keyspace, &mut wire.input).map_err(trouble)?;
+        wire.put_back(std::mem::take(&mut copy.ahead));
         let mut end = [0; MARK_LEN];
         wire.input.read_exact(&mut end)?;
         if end != *mark.as_bytes() {
             return Err(trouble("the copy does not end with its mark"));
         }
+        copy
     } else {
         let length: u64 = head
             .parse()
             .map_err(|_| trouble("the copy's length is no number"))?;
         let mut limited = (&mut wire.input).take(length);
-        recovery::load_copy(server, &keyspace, &mut limited).map_err(trouble)?;
+        let copy = recovery::load_copy(server, &keyspace, &mut limited).map_err(trouble)?;
         io::copy(&mut limited, &mut io::sink())?;
+        copy
+    };
+    if link.is_stopped() {
+        return Err(trouble("the link was given up"));
     }
     server.keyspace.take_over(keyspace);
-    Ok(())
+    server.scripting.functions.take_over(copy.functions);
+    Ok(copy.origin.database.min(server.keyspace.databases() - 1))
 }
 
 /// Applies the stream until the link breaks.
@@ -383,9 +388,10 @@ fn apply(server: &Arc<Server>, link: &Link, wire: Wire, offset: u64) -> io::Resu
     let patience = Duration::from_secs(server.config.settings().repl_timeout.into());
     let mut session = Session::internal(server.clone());
     session.flags.from_primary = true;
-    session.database = *link.database.lock();
+    session.database = server.replication.stream.lock().database.unwrap_or(0);
     let mut applier = Applier {
         server,
+        link,
         session,
         reply: Reply::new(ReplyWriter::new(Version::Resp2)),
         offset,
@@ -400,7 +406,6 @@ fn apply(server: &Arc<Server>, link: &Link, wire: Wire, offset: u64) -> io::Resu
     output.set_read_timeout(Some(ACK_INTERVAL))?;
     loop {
         let wants_ack = applier.run(&mut bytes)?;
-        *link.database.lock() = applier.session.database;
         if wants_ack || last_ack.elapsed() >= ACK_INTERVAL {
             acknowledge(&mut output, applier.offset)?;
             last_ack = Instant::now();
@@ -444,6 +449,7 @@ fn acknowledge(output: &mut TcpStream, offset: u64) -> io::Result<()> {
 /// Runs the primary's commands.
 struct Applier<'s> {
     server: &'s Arc<Server>,
+    link: &'s Link,
     session: Session,
     reply: Reply,
     /// Up to where the stream has been applied.
@@ -464,7 +470,10 @@ impl Applier<'_> {
         let mut spans = Vec::new();
         let mut at = 0;
         let mut wants_ack = false;
-        while at < bytes.len() {
+        // What is applied and what is kept agree whenever somebody else looks.
+        let server = self.server;
+        let _applying = server.replication.applying.lock();
+        while at < bytes.len() && !self.link.is_stopped() {
             spans.clear();
             let step = parser
                 .parse(&bytes[at..], &limits, &mut spans)
@@ -493,7 +502,9 @@ impl Applier<'_> {
             at += consumed;
             if !self.session.flags.in_transaction {
                 self.offset += self.held.len() as u64;
-                self.server.replication.pass_on(&self.held);
+                server
+                    .replication
+                    .pass_on(&self.held, self.session.database);
                 self.held.clear();
             }
         }
@@ -535,6 +546,9 @@ impl Applier<'_> {
             let Next::Wait(until) = next else {
                 return Ok(());
             };
+            if self.link.is_stopped() {
+                return Err(trouble("the link was given up"));
+            }
             let left = until.saturating_sub(server::now().millis()).clamp(1, 100);
             thread::sleep(Duration::from_millis(left as u64));
         }
@@ -543,9 +557,12 @@ impl Applier<'_> {
 
 impl super::Replication {
     /// The data is the primary's now, up to this offset of its history.
-    fn take_over(&self, server: &Server, id: String, offset: u64) {
+    fn take_over(&self, server: &Server, id: String, offset: u64, database: usize) {
         self.activate(server);
-        self.stream.lock().restart(id, offset);
+        let mut stream = self.stream.lock();
+        stream.restart(id, offset);
+        stream.database = Some(database);
+        drop(stream);
         self.drop_replicas();
         if server.aof.is_enabled() {
             // The log is of other data.
@@ -558,8 +575,11 @@ impl super::Replication {
     }
 
     /// Keeps the primary's bytes for this server's own replicas.
-    fn pass_on(&self, bytes: &[u8]) {
-        self.stream.lock().push(bytes);
+    fn pass_on(&self, bytes: &[u8], database: usize) {
+        let mut stream = self.stream.lock();
+        stream.push(bytes);
+        stream.database = Some(database);
+        drop(stream);
         self.more.notify_all();
     }
 }

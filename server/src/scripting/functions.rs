@@ -35,6 +35,9 @@ pub struct Library {
     pub functions: Vec<Described>,
 }
 
+/// Libraries that ran and do not serve yet.
+pub struct Prepared(Named);
+
 /// What is known of a function.
 #[derive(Clone)]
 pub struct Described {
@@ -93,6 +96,23 @@ impl Functions {
 
     pub fn flush(&self) {
         *self.0.lock() = Libraries::default();
+    }
+
+    /// Runs the sources of a full copy, so that all of them can take the place of all there is.
+    ///
+    /// # Errors
+    /// One is not sound, or two register the same name.
+    pub fn prepare(server: &Arc<Server>, sources: &[Vec<u8>]) -> Result<Prepared> {
+        let mut prepared = BTreeMap::new();
+        for code in sources {
+            add_library(&mut prepared, Arc::new(examine(server, code)?))?;
+        }
+        Ok(Prepared(prepared))
+    }
+
+    /// Puts a copy's libraries in the place of all there is.
+    pub fn take_over(&self, prepared: Prepared) {
+        self.0.lock().0 = Arc::new(prepared.0);
     }
 
     /// All libraries, by name.

@@ -1,5 +1,7 @@
 //! Replication between Ferrite, Valkey and Redis: copies, the stream, broken links, promotion.
 
+mod sentinel;
+
 use std::{thread, time::Duration, time::Instant};
 
 use tests::{
@@ -13,7 +15,7 @@ fn options() -> Options {
 
 /// Waits for something that will be so soon.
 fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(15);
+    let deadline = Instant::now() + Duration::from_secs(40);
     while !is_so() {
         assert!(Instant::now() < deadline, "{what}");
         thread::sleep(Duration::from_millis(20));
@@ -85,8 +87,9 @@ fn check(primary: &Server, replica: &Server) {
     in_step(primary, replica);
     let stats = ask(primary, "INFO stats");
     assert!(stats.contains("sync_full:1\r\n") && stats.contains("sync_partial_ok:1\r\n"));
-    ask(primary, "SET last 1");
-    assert_eq!(ask(primary, "WAIT 1 5000"), ":1\r\n");
+    let mut client = primary.connect();
+    client.line("SET last 1");
+    assert_eq!(client.line("WAIT 1 5000"), ":1\r\n");
     assert!(ask(replica, "ROLE").contains("connected"));
     assert_eq!(ask(replica, "REPLICAOF NO ONE"), "+OK\r\n");
     assert_eq!(ask(replica, "SET own 1"), "+OK\r\n");
@@ -114,6 +117,24 @@ fn ferrite_follows_valkey() {
         return;
     };
     check(&valkey, &Server::ferrite(&options()));
+}
+
+#[test]
+fn redis_follows_ferrite() {
+    let Some(redis) = Server::redis(&options()) else {
+        missing("redis-server");
+        return;
+    };
+    check(&Server::ferrite(&options()), &redis);
+}
+
+#[test]
+fn ferrite_follows_redis() {
+    let Some(redis) = Server::redis(&options()) else {
+        missing("redis-server");
+        return;
+    };
+    check(&redis, &Server::ferrite(&options()));
 }
 
 #[test]
@@ -244,4 +265,22 @@ fn failover_from_valkey() {
         return;
     };
     check_failover(&valkey, &Server::ferrite(&options()));
+}
+
+#[test]
+fn failover_to_redis() {
+    let Some(redis) = Server::redis(&options()) else {
+        missing("redis-server");
+        return;
+    };
+    check_failover(&Server::ferrite(&options()), &redis);
+}
+
+#[test]
+fn failover_from_redis() {
+    let Some(redis) = Server::redis(&options()) else {
+        missing("redis-server");
+        return;
+    };
+    check_failover(&redis, &Server::ferrite(&options()));
 }
