@@ -205,13 +205,7 @@ impl Server {
         self.kill();
         let binary = locate(self.program).expect("it was there before");
         let ports = (self.resp_port, self.memcached_port);
-        self.child = run(
-            self.program,
-            &binary,
-            &self.options,
-            ports,
-            &self.directory,
-        );
+        self.child = run(self.program, &binary, &self.options, ports, &self.directory);
         if let Err(reason) = self.wait_until_loaded() {
             panic!("{} did not start again: {reason}", self.program.name());
         }

@@ -61,7 +61,9 @@ impl Origin {
             b"repl-offset" => self.offset = number::parse_u64(value),
             b"repl-stream-db" => {
                 let number = number::parse_u64(value);
-                self.database = number.and_then(|number| usize::try_from(number).ok()).unwrap_or(0);
+                self.database = number
+                    .and_then(|number| usize::try_from(number).ok())
+                    .unwrap_or(0);
             }
             _ => {}
         }

@@ -181,14 +181,16 @@ fn check(program: &str, servers: &mut [Server]) {
     let killed = Instant::now();
     let before = written();
     eventually("another is the primary", || {
-        sentinels
-            .iter()
-            .all(|sentinel| sentinel.primary() != first)
+        sentinels.iter().all(|sentinel| sentinel.primary() != first)
     });
-    eventually("writes go on at the new primary", || written() > before + 2000);
+    eventually("writes go on at the new primary", || {
+        written() > before + 2000
+    });
     let interruption = {
         let all = acknowledged.lock().expect("no writer panics");
-        let next = all[before..].iter().find(|(_, at)| *at > killed + Duration::from_millis(100));
+        let next = all[before..]
+            .iter()
+            .find(|(_, at)| *at > killed + Duration::from_millis(100));
         next.expect("writes went on").1 - killed
     };
 
@@ -220,7 +222,10 @@ fn check(program: &str, servers: &mut [Server]) {
     );
     for (key, at) in &lost {
         let age = killed.saturating_duration_since(*at);
-        assert!(age < LOSS_WINDOW, "{key} was acknowledged {age:?} before the end and is lost");
+        assert!(
+            age < LOSS_WINDOW,
+            "{key} was acknowledged {age:?} before the end and is lost"
+        );
     }
 }
 
