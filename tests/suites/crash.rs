@@ -40,7 +40,9 @@ fn count_until_killed(
                     let text = String::from_utf8_lossy(&reply);
                     let count = text.trim_start_matches(':').trim().parse();
                     let count = count.expect("a count");
-                    mine.lock().unwrap().push((Instant::now(), count));
+                    mine.lock()
+                        .expect("nobody panics with it")
+                        .push((Instant::now(), count));
                     connection.send_command(&["INCR", &name]);
                 }
             });
@@ -82,7 +84,7 @@ fn check_round(directory: &Path, fsync: &str, pause: Duration, window: Duration,
     let server = Server::ferrite(&options);
     let mut wire = server.connect();
     for (number, mine) in acknowledged.iter().enumerate() {
-        let mine = mine.lock().unwrap();
+        let mine = mine.lock().expect("nobody panics with it");
         let must = mine
             .iter()
             .rev()

@@ -364,17 +364,20 @@ fn read_hash_with_deadlines_first<R: Read>(
     let (mut field, mut value) = (Vec::new(), Vec::new());
     for _ in 0..reader.length()? {
         let written = i64::try_from(reader.length()?).map_err(|_| BAD)?;
-        let millis = match (written, earliest) {
-            (0, _) => 0,
-            (_, None) => written,
-            (_, Some(earliest)) => earliest.checked_add(written - 1).ok_or(BAD)?,
+        let deadline = match (written, earliest) {
+            (0, _) => None,
+            (_, None) => Some(written),
+            (_, Some(earliest)) => Some(earliest.checked_add(written - 1).ok_or(BAD)?),
         };
+        if deadline.is_some_and(|millis| millis < 0) {
+            return Err(BAD);
+        }
         reader.string(&mut field)?;
         reader.string(&mut value)?;
         hash.set(
             Element::new(&field),
             Element::new(&value),
-            deadline(millis)?,
+            deadline.map(Timestamp),
         )?;
     }
     Ok(())
