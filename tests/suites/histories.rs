@@ -25,7 +25,10 @@ fn seconds() -> Duration {
 }
 
 /// Runs the work in threads until the time is up; each gets a connection and dice.
-fn concurrently(server: &Server, seed: u64, work: &[&(dyn Fn(&mut Wire, &mut Random) + Sync)]) {
+/// What one client does, on its own connection and with its own random numbers.
+type Work<'a> = &'a (dyn Fn(&mut Wire, &mut Random) + Sync);
+
+fn concurrently(server: &Server, seed: u64, work: &[Work<'_>]) {
     let end = Instant::now() + seconds();
     thread::scope(|scope| {
         for (number, work) in work.iter().enumerate() {
