@@ -306,7 +306,12 @@ impl Server {
     }
 
     fn answers(&self) -> bool {
-        let resp = || ask(self.resp_port, b"PING\r\n", &[b"+PONG", b"-NOAUTH"]);
+        // A stranger is not told that the data is still being loaded; the log says when it is there.
+        let loaded = || self.log().contains("Ready to accept connections");
+        let resp = || {
+            ask(self.resp_port, b"PING\r\n", &[b"+PONG"])
+                || ask(self.resp_port, b"PING\r\n", &[b"-NOAUTH"]) && loaded()
+        };
         let memcached = || {
             ask(
                 self.memcached_port,

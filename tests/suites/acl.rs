@@ -85,6 +85,7 @@ fn selectors_databases_and_channels() {
                 "ACL SETUSER s on nopass ~a* +get (~b* +set) db=0 &ok* +publish +select +flushall",
                 "+OK",
             ),
+            ("ACL SETUSER d on nopass ~* +@all db=0", "+OK"),
             ("AUTH s x", "+OK"),
             ("GET a", "$-1"),
             ("SET b 1", "+OK"),
@@ -92,6 +93,15 @@ fn selectors_databases_and_channels() {
             ("SET a 1", NO_KEY),
             ("PUBLISH ok1 x", ":0"),
             ("PUBLISH other x", NO_CHANNEL),
+            (
+                "SELECT 1",
+                "-NOPERM User s has no permissions to run the 'select' command",
+            ),
+            (
+                "FLUSHALL",
+                "-NOPERM User s has no permissions to run the 'flushall' command",
+            ),
+            ("AUTH d x", "+OK"),
             ("SELECT 1", NO_DATABASE),
             ("FLUSHALL", NO_DATABASE),
         ],

@@ -24,10 +24,10 @@ fn seconds() -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// Runs the work in threads until the time is up; each gets a connection and dice.
 /// What one client does, on its own connection and with its own random numbers.
 type Work<'a> = &'a (dyn Fn(&mut Wire, &mut Random) + Sync);
 
+/// Runs the work in threads until the time is up; each gets a connection and dice.
 fn concurrently(server: &Server, seed: u64, work: &[Work<'_>]) {
     let end = Instant::now() + seconds();
     thread::scope(|scope| {

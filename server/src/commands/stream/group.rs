@@ -67,11 +67,6 @@ struct Options {
 impl Options {
     fn read(args: &Args<'_>, may_make_stream: bool) -> Result<Options> {
         let mut options = Options::default();
-        // An option may come twice, as long as there are no more words than all options have together.
-        let most = if may_make_stream { 8 } else { 7 };
-        if args.len() > most {
-            return Err(subcommand_syntax("XGROUP", args.word(1)));
-        }
         let mut at = 5;
         while at < args.len() {
             if may_make_stream && args.is(at, "MKSTREAM") {
