@@ -125,3 +125,16 @@ fn there_are_no_modules_and_no_cluster() {
         ("READWRITE", "+OK\r\n"),
     ]);
 }
+
+#[test]
+fn scripts_may_have_no_keys() {
+    check(&[
+        ("COMMAND GETKEYS EVAL x 0", "*0\r\n"),
+        ("COMMAND GETKEYS EVALSHA_RO x -1", "*0\r\n"),
+        ("COMMAND GETKEYSANDFLAGS FCALL f 0 a", "*0\r\n"),
+        (
+            "COMMAND GETKEYS EVAL x 2 a b c",
+            "*2\r\n$1\r\na\r\n$1\r\nb\r\n",
+        ),
+    ]);
+}

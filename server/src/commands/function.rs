@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use storage::db::Db;
 
-use super::scripting::{EVAL, EVAL_RO, NOT_BUSY, UNKILLABLE, counted_keys};
+use super::scripting::{EVAL, EVAL_RO, counted_keys, kill_running};
 use crate::{
     dispatch::{
         args::Args,
@@ -13,7 +13,7 @@ use crate::{
     },
     glob,
     scripting::{
-        self, Call, Kill, Program,
+        self, Call, Program,
         functions::{Library, Policy},
     },
     session::Session,
@@ -209,13 +209,7 @@ const KILL: Command = Command {
 };
 
 fn kill(session: &mut Session, _args: &Args<'_>, reply: &mut Reply) -> Result {
-    match session.server.scripting.slow.kill(true) {
-        Kill::Killed => reply.ok(),
-        Kill::NoneRuns => return Err(NOT_BUSY),
-        Kill::Wrote => return Err(UNKILLABLE),
-        Kill::OtherKind => return Err(session.server.scripting.slow.busy()),
-    }
-    Ok(())
+    kill_running(session, true, reply)
 }
 
 const LIST: Command = Command {

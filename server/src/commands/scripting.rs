@@ -19,8 +19,8 @@ use crate::{
 pub const COMMANDS: &[&Command] = &[&EVAL, &EVALSHA, &EVALSHA_RO, &EVAL_RO, &SCRIPT];
 
 const NO_SCRIPT: Error = Error::from_static("NOSCRIPT No matching script.");
-pub(super) const NOT_BUSY: Error = Error::from_static("NOTBUSY No scripts in execution right now.");
-pub(super) const UNKILLABLE: Error = Error::from_static(
+const NOT_BUSY: Error = Error::from_static("NOTBUSY No scripts in execution right now.");
+const UNKILLABLE: Error = Error::from_static(
     "UNKILLABLE Sorry the script already executed write commands against the dataset. You can either wait the \
      script termination or kill the server in a hard way using the SHUTDOWN NOSAVE command.",
 );
@@ -300,7 +300,12 @@ const KILL: Command = Command {
 };
 
 fn kill(session: &mut Session, _args: &Args<'_>, reply: &mut Reply) -> Result {
-    match session.server.scripting.slow.kill(false) {
+    kill_running(session, false, reply)
+}
+
+/// Ends the function, or else the script, that runs for too long.
+pub(super) fn kill_running(session: &Session, functions: bool, reply: &mut Reply) -> Result {
+    match session.server.scripting.slow.kill(functions) {
         Kill::Killed => reply.ok(),
         Kill::NoneRuns => return Err(NOT_BUSY),
         Kill::Wrote => return Err(UNKILLABLE),
