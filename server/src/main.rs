@@ -292,6 +292,7 @@ fn save_before_end(server: &Server, request: ShutdownRequest) -> bool {
     }
     if request.force {
         log::warning("Error trying to save the DB. Exit anyway.");
+        server.keyspace.freeze(END_PATIENCE);
         return true;
     }
     log::warning("Error trying to save the DB, can't exit.");

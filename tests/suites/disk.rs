@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    os::unix::fs::MetadataExt,
+    os::unix::fs::{FileExt, MetadataExt},
     path::{Path, PathBuf},
     process::Command,
     thread,
@@ -230,7 +230,8 @@ fn a_directory_that_is_gone_is_a_state_and_not_an_end() {
 }
 
 /// Builds a library whose `fdatasync` and `fsync` are slow or fail as files in a directory say, and otherwise only note there
-/// how much of each file is on disk, by the number of its inode: the real disk is as slow as others make it.
+/// how much of each file is on disk, by the number of its inode: the real disk is as slow as others make it. What a file
+/// had gained when one of them failed is noted as lost, whatever succeeds later, until the file is cut before it.
 fn unreliable_sync(directory: &Path) -> Option<PathBuf> {
     const SOURCE: &str = r#"
 #define _GNU_SOURCE
@@ -240,36 +241,74 @@ fn unreliable_sync(directory: &Path) -> Option<PathBuf> {
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
+typedef unsigned long long number;
+static int place(char *path, const char *name) {
+    const char *directory = getenv("UNRELIABLE_SYNC");
+    if (!directory || strlen(directory) > 3000) return 0;
+    sprintf(path, "%s/%s", directory, name);
+    return 1;
+}
 static int there(const char *name) {
     char path[4096];
-    const char *directory = getenv("UNRELIABLE_SYNC");
-    if (!directory || strlen(directory) + strlen(name) + 2 > sizeof path) return 0;
-    strcpy(path, directory);
-    strcat(path, name);
-    return access(path, F_OK) == 0;
+    return place(path, name) && access(path, F_OK) == 0;
 }
-static int disturbed(void) {
-    if (there("/slow")) usleep(700000);
-    if (there("/failing")) { errno = EIO; return 1; }
-    return 0;
+static void note(const char *kind, number inode, const char *text) {
+    char name[64], path[4096];
+    sprintf(name, "%s-%llu", kind, inode);
+    if (!place(path, name)) return;
+    int file = open(path, O_WRONLY | O_CREAT, 0600);
+    if (file < 0) return;
+    if (pwrite(file, text, strlen(text), 0) != (ssize_t)strlen(text)) abort();
+    close(file);
+}
+static number noted(const char *kind, number inode) {
+    char name[64], path[4096], text[64] = "";
+    sprintf(name, "%s-%llu", kind, inode);
+    if (!place(path, name)) return 0;
+    int file = open(path, O_RDONLY);
+    if (file < 0) return 0;
+    if (read(file, text, sizeof text - 1) < 0) abort();
+    close(file);
+    return strtoull(text, 0, 10);
 }
 static int force(int file) {
     struct stat facts;
-    if (disturbed()) return -1;
+    char text[64], name[64];
     if (fstat(file, &facts) != 0) return -1;
-    const char *directory = getenv("UNRELIABLE_SYNC");
-    if (S_ISREG(facts.st_mode) && directory && strlen(directory) < 3000) {
-        char path[4096], size[21];
-        sprintf(path, "%s/synced-%llu", directory, (unsigned long long)facts.st_ino);
-        sprintf(size, "%020llu", (unsigned long long)facts.st_size);
-        int note = open(path, O_WRONLY | O_CREAT, 0600);
-        if (note >= 0) { if (pwrite(note, size, 20, 0) != 20) abort(); close(note); }
+    if (there("slow")) usleep(700000);
+    if (!S_ISREG(facts.st_mode)) return 0;
+    number size = facts.st_size, synced = noted("synced", facts.st_ino);
+    if (there("failing")) {
+        sprintf(name, "lost-%llu", (number)facts.st_ino);
+        if (size > synced && !there(name)) {
+            sprintf(text, "%020llu %020llu", synced, size);
+            note("lost", facts.st_ino, text);
+        }
+        errno = EIO;
+        return -1;
     }
+    sprintf(text, "%020llu", size);
+    note("synced", facts.st_ino, text);
     return 0;
 }
 int fdatasync(int file) { return force(file); }
 int fsync(int file) { return force(file); }
+int ftruncate64(int file, off64_t length) {
+    struct stat facts;
+    char name[64], path[4096], text[64];
+    if (syscall(SYS_ftruncate, file, length) != 0) return -1;
+    if (fstat(file, &facts) != 0) return 0;
+    sprintf(name, "lost-%llu", (number)facts.st_ino);
+    if (there(name) && noted("lost", facts.st_ino) >= (number)length && place(path, name)) unlink(path);
+    if (noted("synced", facts.st_ino) > (number)length) {
+        sprintf(text, "%020llu", (number)length);
+        note("synced", facts.st_ino, text);
+    }
+    return 0;
+}
+int ftruncate(int file, off_t length) { return ftruncate64(file, length); }
 "#;
     let (source, library) = (directory.join("sync.c"), directory.join("sync.so"));
     fs::write(&source, SOURCE).expect("the directory is writable");
@@ -282,19 +321,29 @@ int fsync(int file) { return force(file); }
         .then_some(library)
 }
 
-/// What a power failure may leave of the files in a directory: only what was forced to disk.
+/// What a power failure may leave of the files in a directory: only what was forced to disk, and zeros where that failed.
 pub(crate) fn cut_power(notes: &Path, directory: &Path) {
-    for file in fs::read_dir(directory).expect("it is there").flatten() {
-        let facts = file.metadata().expect("it is readable");
+    for path in fs::read_dir(directory).expect("it is there").flatten() {
+        let facts = path.metadata().expect("it is readable");
         if !facts.is_file() {
             continue;
         }
-        let note = fs::read_to_string(notes.join(format!("synced-{}", facts.ino())));
-        let size: u64 = note.map_or(0, |text| text.trim().parse().expect("a size"));
+        let noted = |kind: &str| -> Vec<u64> {
+            let note = fs::read_to_string(notes.join(format!("{kind}-{}", facts.ino())));
+            let number = |word: &str| word.parse().expect("a number");
+            note.map_or(Vec::new(), |text| {
+                text.split_whitespace().map(number).collect()
+            })
+        };
+        let file = fs::File::options().write(true).open(path.path());
+        let file = file.expect("it is writable");
+        if let [from, to] = noted("lost")[..] {
+            let zeros = vec![0; (to - from) as usize];
+            file.write_all_at(&zeros, from).expect("it is writable");
+        }
+        let size = noted("synced").first().copied().unwrap_or(0);
         if size < facts.len() {
-            let file = fs::File::options().write(true).open(file.path());
-            file.and_then(|file| file.set_len(size))
-                .expect("it is writable");
+            file.set_len(size).expect("it is writable");
         }
     }
 }
@@ -340,6 +389,116 @@ fn a_failing_fsync_stops_writes_until_it_succeeds_and_the_log_is_made_anew() {
     let server = Server::ferrite(&options(&directory).set("appendonly", "yes"));
     let count = format!(":{}\r\n", accepted + 1);
     assert_eq!(server.connect().line("DBSIZE"), count);
+    let _ = fs::remove_dir_all(directory);
+}
+
+/// The power fails, and another server finds what is left.
+fn after_power_failure(mut server: Server, directory: &Path) -> Server {
+    server.signal("KILL");
+    assert!(server.wait(Duration::from_secs(5)).is_some());
+    cut_power(directory, &directory.join("appendonlydir"));
+    Server::ferrite(&options(directory).set("appendonly", "yes"))
+}
+
+#[test]
+fn a_reply_waits_until_what_a_failed_fsync_left_out_is_on_disk() {
+    let directory = new_directory();
+    let settings = [("appendonly", "yes"), ("appendfsync", "always")];
+    let Some(server) = unreliable_server(&directory, &settings) else {
+        return;
+    };
+    let mut wire = server.connect();
+    for round in 0..3 {
+        assert_eq!(wire.line("SET before 1"), "+OK\r\n");
+        fs::write(directory.join("failing"), "").expect("the directory is writable");
+        wire.send_command(&["SET", &format!("held:{round}"), "1"]);
+        let mut other = server.connect();
+        wait_for("the failure is told", || {
+            status(&mut other, "aof_last_write_status:err")
+        });
+        assert!(other.line("SET refused 1").starts_with(LOG_TROUBLE));
+        assert_eq!(other.line("GET before"), "$1\r\n1\r\n");
+        assert_eq!(wire.within(Duration::from_millis(50)), b"");
+        fs::remove_file(directory.join("failing")).expect("it was made above");
+        assert_eq!(wire.reply().expect("a reply"), b"+OK\r\n");
+        assert!(status(&mut other, "aof_rewrites:0"));
+    }
+    let server = after_power_failure(server, &directory);
+    let mut wire = server.connect();
+    assert_eq!(wire.line("EXISTS held:0 held:1 held:2 refused"), ":3\r\n");
+    let _ = fs::remove_dir_all(directory);
+}
+
+#[test]
+fn always_that_follows_a_failed_fsync_waits_for_a_new_log() {
+    let directory = new_directory();
+    let settings = [("appendonly", "yes"), ("appendfsync", "everysec")];
+    let Some(server) = unreliable_server(&directory, &settings) else {
+        return;
+    };
+    let mut wire = server.connect();
+    fs::write(directory.join("failing"), "").expect("the directory is writable");
+    wait_for("writes are refused", || {
+        wire.line("SET before 1").starts_with(LOG_TROUBLE)
+    });
+    wire.line("CONFIG SET appendfsync always");
+    fs::remove_file(directory.join("failing")).expect("it was made above");
+    wait_for("writes go on", || wire.line("SET after 1") == "+OK\r\n");
+    // It could not be acknowledged before.
+    assert!(status(&mut wire, "aof_rewrites:1"));
+    let server = after_power_failure(server, &directory);
+    assert_eq!(server.connect().line("EXISTS before after"), ":2\r\n");
+    let _ = fs::remove_dir_all(directory);
+}
+
+#[test]
+fn an_end_on_a_failing_disk_acknowledges_nothing() {
+    for way in ["SHUTDOWN", "CONFIG"] {
+        let directory = new_directory();
+        let settings = [("appendonly", "yes"), ("appendfsync", "always")];
+        let Some(mut server) = unreliable_server(&directory, &settings) else {
+            return;
+        };
+        let mut wire = server.connect();
+        assert_eq!(wire.line("SET before 1"), "+OK\r\n");
+        fs::write(directory.join("failing"), "").expect("the directory is writable");
+        wire.send_command(&["SET", "lost", "1"]);
+        let mut other = server.connect();
+        wait_for("the failure is told", || {
+            status(&mut other, "aof_last_write_status:err")
+        });
+        match way {
+            "CONFIG" => assert_eq!(other.line("CONFIG SET appendonly no"), "+OK\r\n"),
+            _ => {
+                server.signal("TERM");
+                assert!(server.wait(Duration::from_secs(10)).is_some());
+            }
+        }
+        assert!(wire.reply().is_err(), "{way}: the connection is closed");
+        let _ = fs::remove_dir_all(directory);
+    }
+}
+
+/// The log counts on where it stopped: replies of the second time wait like those of the first.
+#[test]
+fn a_log_that_is_turned_off_and_on_holds_replies_back_again() {
+    let directory = new_directory();
+    let settings = [("appendonly", "yes"), ("appendfsync", "always")];
+    let Some(server) = unreliable_server(&directory, &settings) else {
+        return;
+    };
+    let mut wire = server.connect();
+    wire.line(&format!("SET long {}", "x".repeat(10_000)));
+    assert_eq!(wire.line("CONFIG SET appendonly no"), "+OK\r\n");
+    assert_eq!(wire.line("CONFIG SET appendonly yes"), "+OK\r\n");
+    wait_for("the log goes on", || {
+        status(&mut wire, "aof_rewrite_in_progress:0") && status(&mut wire, "aof_enabled:1")
+    });
+    assert_eq!(wire.line("SET a 1"), "+OK\r\n");
+    fs::write(directory.join("slow"), "").expect("the directory is writable");
+    let started = Instant::now();
+    assert_eq!(wire.line("SET a 2"), "+OK\r\n");
+    assert!(started.elapsed() > Duration::from_millis(500));
     let _ = fs::remove_dir_all(directory);
 }
 

@@ -18,6 +18,7 @@ use tokio::time::Sleep;
 use super::stream::Stream;
 use crate::{
     dispatch::command::Later,
+    persistence::aof::Fate,
     replication::primary,
     runtime::{READ_BUFFER, WORKER, Worker},
     server,
@@ -376,16 +377,12 @@ impl<P: Protocol> Connection<P> {
     /// Writes what the socket did not take before.
     fn flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if let Some(end) = self.hold {
-            if !self
-                .protocol
-                .session()
-                .server
-                .aof
-                .is_synced(end, cx.waker())
-            {
-                return Poll::Pending;
+            let aof = &self.protocol.session().server.aof;
+            match aof.settle(end, cx.waker()) {
+                Fate::Settled => self.hold = None,
+                Fate::Waiting => return Poll::Pending,
+                Fate::Lost => return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())),
             }
-            self.hold = None;
         }
         while let Some(unsent) = &mut self.output {
             if unsent.written == unsent.output.len() {

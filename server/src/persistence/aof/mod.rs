@@ -60,6 +60,11 @@ pub struct Aof {
     buffered_bytes: AtomicUsize,
     /// Bytes of the stream that are on disk for certain.
     synced: AtomicU64,
+    /// Bytes of the stream up to which what is not on disk never will be.
+    lost: AtomicU64,
+    /// How often an fsync failed that left a part of which nobody knows whether it is on disk, in a log that has not been
+    /// made anew since.
+    uncertain: AtomicU64,
     waiting: Mutex<Vec<(u64, Waker)>>,
     files: Mutex<Files>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -76,6 +81,16 @@ struct Buffer {
     /// Bytes of the stream up to the end of the buffer.
     end: u64,
     stopping: bool,
+}
+
+/// What became of a part of the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// On disk, or nobody asked for that.
+    Settled,
+    Waiting,
+    /// The disk failed to the end: nobody may be told that it is there.
+    Lost,
 }
 
 /// Bytes for one file.
@@ -121,6 +136,8 @@ impl Default for Aof {
             enabled: AtomicBool::new(false),
             buffered_bytes: AtomicUsize::new(0),
             synced: AtomicU64::new(0),
+            lost: AtomicU64::new(0),
+            uncertain: AtomicU64::new(0),
             waiting: Mutex::default(),
             files: Mutex::default(),
             thread: Mutex::default(),
@@ -150,7 +167,9 @@ impl Aof {
     /// Takes over what settings say.
     pub fn configure(&self, settings: &Settings) {
         let always = settings.appendfsync == AppendFsync::Always;
-        self.always.store(always, Ordering::Relaxed);
+        if self.always.swap(always, Ordering::Relaxed) && !always {
+            self.wake_all();
+        }
         self.timestamps
             .store(settings.aof_timestamp_enabled, Ordering::Relaxed);
     }
@@ -180,22 +199,32 @@ impl Aof {
             return None;
         }
         APPENDED.set(0);
-        let holds = self.always.load(Ordering::Relaxed) && self.is_enabled();
-        (holds && self.synced.load(Ordering::Acquire) < appended).then_some(appended)
+        (self.fate(appended) != Fate::Settled).then_some(appended)
     }
 
-    /// Whether the stream is on disk up to `end`; if not, `waker` is woken when it is.
-    pub fn is_synced(&self, end: u64, waker: &Waker) -> bool {
-        if self.synced.load(Ordering::Acquire) >= end || !self.is_enabled() {
-            return true;
+    /// What became of the stream up to `end`; while it waits, `waker` is woken when that changes.
+    pub fn settle(&self, end: u64, waker: &Waker) -> Fate {
+        let fate = self.fate(end);
+        if fate != Fate::Waiting {
+            return fate;
         }
         let mut waiting = self.waiting.lock();
         // Again, now that whoever syncs next will look at the list.
-        if self.synced.load(Ordering::Acquire) >= end {
-            return true;
+        let fate = self.fate(end);
+        if fate == Fate::Waiting {
+            waiting.push((end, waker.clone()));
         }
-        waiting.push((end, waker.clone()));
-        false
+        fate
+    }
+
+    fn fate(&self, end: u64) -> Fate {
+        if self.synced.load(Ordering::Acquire) >= end || !self.always.load(Ordering::Relaxed) {
+            Fate::Settled
+        } else if self.lost.load(Ordering::Acquire) >= end {
+            Fate::Lost
+        } else {
+            Fate::Waiting
+        }
     }
 
     /// Whether everything so far is on disk.
@@ -214,6 +243,11 @@ impl Aof {
             }
             !served
         });
+    }
+
+    fn wake_all(&self) {
+        let waiting = std::mem::take(&mut *self.waiting.lock());
+        waiting.iter().for_each(|(_, waker)| waker.wake_by_ref());
     }
 
     /// Goes on in another file from here. The caller holds all shards' locks, so that what precedes is complete.

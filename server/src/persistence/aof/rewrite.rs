@@ -17,6 +17,9 @@ use crate::{
     server::{self, Server},
 };
 
+/// Time between two tries to replace a log of which nobody knows what is on disk.
+const RETRY_MS: i64 = 5000;
+
 /// Starts a rewrite on a thread of its own. False if one is running.
 pub fn start_rewrite(server: &Arc<Server>) -> bool {
     start_job(server, Goal::Shorter)
@@ -30,7 +33,11 @@ pub fn rewrite_when_grown(server: &Arc<Server>) {
         return;
     }
     let can_write = status.last_write_ok.load(Ordering::Relaxed);
-    if can_write && status.rewrite_scheduled.load(Ordering::Relaxed) {
+    let started_ms = status.rewrite_started_ms.load(Ordering::Relaxed);
+    let is_rested = server::now().millis() - started_ms > RETRY_MS;
+    let is_uncertain = aof.uncertain.load(Ordering::Relaxed) != 0;
+    let is_wanted = status.rewrite_scheduled.load(Ordering::Relaxed) || is_uncertain && is_rested;
+    if can_write && is_wanted {
         start_rewrite(server);
         return;
     }
@@ -144,7 +151,9 @@ fn rewrite(server: &Arc<Server>, goal: Goal) -> io::Result<()> {
     if goal == Goal::FirstBase {
         writer::start_thread(server)?;
     }
+    let mut uncertain = 0;
     let written = base::write(server, &beside, || {
+        uncertain = aof.uncertain.load(Ordering::Acquire);
         if let Some((_, file)) = increment.take() {
             aof.switch_to(file);
         }
@@ -174,6 +183,10 @@ fn rewrite(server: &Arc<Server>, goal: Goal) -> io::Result<()> {
         gone.append(&mut manifest.history);
         manifest.base = Some(next.clone());
     })?;
+    // What failed after the cut may concern the new file: then the next rewrite settles it.
+    let _ = aof
+        .uncertain
+        .compare_exchange(uncertain, 0, Ordering::AcqRel, Ordering::Relaxed);
     for part in gone {
         // A file that is in no manifest harms nobody.
         let _ = fs::remove_file(directory.join(part.name));

@@ -65,6 +65,8 @@ pub fn start(server: &Arc<Server>) -> io::Result<()> {
         }
     };
     let file = OpenOptions::new().append(true).open(directory.join(name))?;
+    // What was loaded may have been written by a process that was killed before it was on disk.
+    file.sync_all()?;
     aof.switch_to(file);
     aof.begin(server);
     start_thread(server)
@@ -79,6 +81,8 @@ pub(super) fn start_thread(server: &Arc<Server>) -> io::Result<()> {
         let mut writer = Writer {
             file: None,
             dirty: false,
+            unsynced: Some(Vec::new()),
+            synced_len: 0,
             last_sync: Instant::now(),
             complained: false,
         };
@@ -104,7 +108,8 @@ impl Aof {
         server.keyspace.add_listener(Listeners::LOG);
     }
 
-    /// Logs nothing more, writes and syncs what is buffered, and ends the writing thread.
+    /// Logs nothing more, writes and syncs what is buffered, and ends the writing thread. Replies that wait for what the
+    /// disk does not take are never sent.
     pub fn stop(&self, server: &Server) {
         server.keyspace.remove_listener(Listeners::LOG);
         let Some(thread) = self.thread.lock().take() else {
@@ -115,10 +120,16 @@ impl Aof {
         // It ends by itself; a panic in it has been printed.
         let _ = thread.join();
         self.enabled.store(false, Ordering::Relaxed);
-        *self.buffer.lock() = Buffer::default();
+        let mut buffer = self.buffer.lock();
+        // The count goes on, for those who still wait.
+        let end = buffer.end;
+        *buffer = Buffer::default();
+        buffer.end = end;
+        drop(buffer);
+        self.lost.store(end, Ordering::Release);
+        self.uncertain.store(0, Ordering::Relaxed);
         self.buffered_bytes.store(0, Ordering::Relaxed);
-        let waiting = std::mem::take(&mut *self.waiting.lock());
-        waiting.iter().for_each(|(_, waker)| waker.wake_by_ref());
+        self.wake_all();
     }
 
     fn is_stopping(&self) -> bool {
@@ -149,6 +160,11 @@ struct Writer {
     file: Option<File>,
     /// Written but not synced.
     dirty: bool,
+    /// What was written since the last fsync, to be written again if the next one fails; `None` if that is not all of
+    /// it. Kept with `always` only, where it is what one fsync covers.
+    unsynced: Option<Vec<u8>>,
+    /// The file's length at the last fsync.
+    synced_len: u64,
     last_sync: Instant,
     /// The log has a line about the failure that lasts.
     complained: bool,
@@ -169,14 +185,19 @@ impl Writer {
             )
         };
         let always = fsync == AppendFsync::Always;
+        if always && self.unsynced.is_none() {
+            // The policy has changed: from here on everything is kept.
+            self.sync(aof, stopping);
+        }
+        let mut is_whole = true;
         for segment in segments {
-            self.write_segment(aof, segment, stopping);
+            is_whole &= self.write_segment(aof, segment, always, stopping);
         }
         let due = fsync == AppendFsync::EverySecond && self.last_sync.elapsed() >= SYNC_INTERVAL;
         if self.dirty && (always || due || stopping) {
             self.sync(aof, stopping);
         }
-        if !self.dirty || !always {
+        if is_whole && !self.dirty && aof.uncertain.load(Ordering::Acquire) == 0 {
             aof.note_synced(end);
         }
         if stopping {
@@ -193,9 +214,11 @@ impl Writer {
         false
     }
 
-    fn write_segment(&mut self, aof: &Aof, segment: Segment, stopping: bool) {
+    /// Writes a segment as a whole, however long that takes. False if the log ends before.
+    fn write_segment(&mut self, aof: &Aof, segment: Segment, always: bool, stopping: bool) -> bool {
         if let Some(next) = segment.file {
             self.sync(aof, stopping);
+            self.synced_len = next.metadata().map_or(0, |facts| facts.len());
             self.file = Some(next);
         }
         let mut rest = segment.bytes.as_slice();
@@ -215,7 +238,7 @@ impl Writer {
                     self.complain(aof, "Error writing to the AOF file", &error);
                     if stopping || aof.is_stopping() {
                         log::warning("The end of the append-only file is lost.");
-                        return;
+                        return false;
                     }
                     thread::sleep(RETRY);
                 }
@@ -227,25 +250,45 @@ impl Writer {
             let size = &aof.status.current_size;
             size.fetch_add(written as u64, Ordering::Relaxed);
             if written > 0 {
+                self.keep(segment.bytes, always);
                 self.recover(aof);
             }
         }
+        true
     }
 
+    fn keep(&mut self, bytes: Vec<u8>, always: bool) {
+        match &mut self.unsynced {
+            Some(kept) if always && kept.is_empty() => *kept = bytes,
+            Some(kept) if always => kept.extend_from_slice(&bytes),
+            kept => *kept = None,
+        }
+    }
+
+    /// Forces the file to disk, however long that takes; gives up only when the log ends.
     fn sync(&mut self, aof: &Aof, stopping: bool) {
+        let mut failed = false;
         while let Some(file) = self.file.as_ref().filter(|_| self.dirty) {
             let started = Instant::now();
-            match file.sync_data() {
-                Ok(()) => {
+            let synced = match &self.unsynced {
+                Some(kept) if failed => write_again(file, self.synced_len, kept),
+                _ => file.sync_data(),
+            };
+            match synced.and_then(|()| file.metadata()) {
+                Ok(facts) => {
                     self.note_duration(aof, started.elapsed());
                     self.dirty = false;
+                    self.unsynced = Some(Vec::new());
+                    self.synced_len = facts.len();
                     self.last_sync = Instant::now();
                     self.recover(aof);
                 }
                 Err(error) => {
-                    if !self.complained {
+                    failed = true;
+                    if self.unsynced.is_none() {
                         // Nobody knows what of the file is on disk now, and an fsync that succeeds later does not tell:
-                        // only a new file does.
+                        // only a new log does.
+                        aof.uncertain.fetch_add(1, Ordering::Release);
                         let scheduled = &aof.status.rewrite_scheduled;
                         scheduled.store(true, Ordering::Relaxed);
                     }
@@ -290,6 +333,14 @@ impl Writer {
 fn take_back(file: &File, bytes: u64) -> io::Result<()> {
     let size = file.metadata()?.len();
     file.set_len(size.saturating_sub(bytes))
+}
+
+/// Writes to disk what an fsync did not: after one has failed the system may take pages for written that are not, so that
+/// they are cut off and written as new ones.
+fn write_again(mut file: &File, synced_len: u64, bytes: &[u8]) -> io::Result<()> {
+    file.set_len(synced_len)?;
+    file.write_all(bytes)?;
+    file.sync_all()
 }
 
 /// How much of the beginning of a segment is commands and transactions that are complete.
