@@ -21,6 +21,7 @@ mod keys;
 mod lists;
 mod loading;
 mod memcached;
+mod old_files;
 mod permissions;
 mod pubsub;
 mod replication;

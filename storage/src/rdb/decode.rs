@@ -77,7 +77,7 @@ pub fn read_value<R: Read>(
             let image = stream::read_image(reader, kind)?;
             return Ok(Value::Stream(Box::new(image.into_stream()?)));
         }
-        kind::MODULE | kind::MODULE_2 => return Err(Error::Module),
+        kind::MODULE | kind::MODULE_2 => return Err(Error::Module(reader.length()?)),
         unknown => return Err(Error::UnknownType(unknown)),
     };
     value.ok_or(Error::Empty)

@@ -93,8 +93,8 @@ pub enum Error {
     Corrupt(&'static str),
     /// No known type or record.
     UnknownType(u8),
-    /// A value of a module.
-    Module,
+    /// A value of a module, of the type with this number.
+    Module(u64),
     /// More than was to be kept of the input: not the input's fault.
     Overlong,
     /// A collection without elements, which cannot be a key's value.
@@ -112,7 +112,12 @@ impl fmt::Display for Error {
             Error::Io(kind) => write!(f, "cannot read: {kind}"),
             Error::Corrupt(part) => write!(f, "corrupt {part}"),
             Error::UnknownType(kind) => write!(f, "unknown type {kind}"),
-            Error::Module => f.write_str("values of modules are not supported"),
+            Error::Module(number) => write!(
+                f,
+                "values of modules are not supported: type '{}' of version {}",
+                module_type_name(*number),
+                number & MODULE_VERSION_MASK
+            ),
             Error::Overlong => f.write_str("too long"),
             Error::Empty => f.write_str("collection without elements"),
             Error::Version(version) => write!(f, "unknown version {version}"),
@@ -122,6 +127,15 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+/// The low bits of a module type's number are its version; above them are nine letters of six bits.
+const MODULE_VERSION_MASK: u64 = 0x3ff;
+
+fn module_type_name(number: u64) -> String {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let letter = |index: u32| char::from(LETTERS[(number >> (10 + 6 * index) & 63) as usize]);
+    (0..9).rev().map(letter).collect()
+}
 
 /// Whose types are used where they differ: for hashes in which fields have deadlines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

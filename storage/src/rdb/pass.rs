@@ -66,7 +66,7 @@ pub(super) fn pass_value<R: Read>(
             pass_hash_with_deadlines_first(reader)
         }
         kind::STREAM | kind::STREAM_2 | kind::STREAM_3 => pass_stream(reader, kind),
-        kind::MODULE | kind::MODULE_2 => Err(Error::Module),
+        kind::MODULE | kind::MODULE_2 => Err(Error::Module(reader.length()?)),
         unknown => Err(Error::UnknownType(unknown)),
     }
 }

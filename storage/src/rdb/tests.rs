@@ -137,7 +137,7 @@ fn broken_payloads_are_refused_with_what_is_wrong() {
     for (body, error) in [
         (&b""[..], Error::Truncated),
         (b"\x63\x01a", Error::UnknownType(0x63)),
-        (b"\x07\x01a", Error::Module),
+        (b"\x07\x01a", Error::Module(1)),
         (b"\x00\x05hell", Error::Truncated),
         (b"\x00\x04hello", Error::Corrupt("payload's end")),
         (b"\x01\0", Error::Empty),
