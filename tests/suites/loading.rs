@@ -1,6 +1,11 @@
 //! What clients see of a server that loads its data.
 
-use std::{fs, path::Path, time::Duration};
+use std::{
+    fs,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
 
 use tests::server::{Options, Server, new_directory};
 
@@ -156,4 +161,33 @@ fn a_broken_file_ends_the_server_with_the_place_and_the_reason() {
         "{log}"
     );
     let _ = fs::remove_dir_all(directory);
+}
+
+/// What may not run while a primary's copy is loaded may not run in a transaction that was queued before either.
+#[test]
+fn a_transaction_queued_before_loading_is_refused_as_its_commands_are() {
+    let primary = Server::ferrite(&Options::new().set("enable-debug-command", "yes"));
+    primary.connect().line("DEBUG POPULATE 5000");
+    let server = Server::ferrite(&Options::new().set("key-load-delay", "10000"));
+    let (mut harmless, mut wire) = (server.connect(), server.connect());
+    for (wire, line) in [(&mut harmless, "GET key:1"), (&mut wire, "BGSAVE")] {
+        wire.line("MULTI");
+        assert_eq!(wire.line(line), "+QUEUED\r\n");
+    }
+    let mut other = server.connect();
+    let address = primary.resp_address();
+    other.line(&format!("REPLICAOF {} {}", address.ip(), address.port()));
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !other.line("INFO persistence").contains("async_loading:1") {
+        assert!(Instant::now() < deadline, "loading begins in time");
+        thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(harmless.line("EXEC"), "*1\r\n$-1\r\n");
+    let reply = wire.line("EXEC");
+    let reason = format!(
+        "-EXECABORT Transaction discarded because of: {}",
+        &LOADING[1..]
+    );
+    assert_eq!(reply, reason);
+    assert_eq!(wire.line("EXEC"), "-ERR EXEC without MULTI\r\n");
 }

@@ -259,7 +259,7 @@ fn admit(
 fn refused_while_loading(session: &Session, command: &Command) -> bool {
     let loading = &session.server.loading;
     let refuses = loading.is_active() && !command.has(Flag::Loading)
-        || loading.is_beside() && command.has(Flag::NoAsyncLoading);
+        || loading.is_beside() && has_or_queues(session, command, Flag::NoAsyncLoading);
     refuses && !session.flags.loads
 }
 
@@ -357,6 +357,13 @@ fn refused_unsaved(session: &Session, command: &Command) -> bool {
     let obeys = session.flags.from_primary || session.flags.loads;
     let refuses = command.is_write() || command.name == "PING" || exec_writes(session, command);
     refuses && !obeys
+}
+
+/// Whether it is such a command, or the EXEC of a transaction with one.
+fn has_or_queues(session: &Session, command: &Command, flag: Flag) -> bool {
+    let transaction = session.transaction.as_ref();
+    command.has(flag)
+        || matches!(command.run, Run::Exec) && transaction.is_some_and(|queue| queue.has(flag))
 }
 
 /// Whether it is the EXEC of a transaction that changes data.

@@ -124,11 +124,11 @@ impl Transaction {
             .any(|queued| queued.registered.command.is_write())
     }
 
-    /// Whether a queued command may need memory.
-    pub fn needs_room(&self) -> bool {
+    /// Whether a queued command has this flag.
+    pub fn has(&self, flag: Flag) -> bool {
         self.queued
             .iter()
-            .any(|queued| queued.registered.command.has(Flag::DenyOom))
+            .any(|queued| queued.registered.command.has(flag))
     }
 
     /// Stops watching. Takes each key's lock in turn.
