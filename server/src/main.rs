@@ -22,7 +22,7 @@ use server::{
     session::registry::Wire,
 };
 use tokio::{
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::oneshot,
 };
 
@@ -226,19 +226,19 @@ fn recover(server: &Arc<Server>) -> Result<(), String> {
 /// Serves, and loads meanwhile, until the end.
 fn run(server: &Arc<Server>, listeners: Vec<Listening>) -> Result<(), String> {
     let failed = |error: io::Error| format!("Failed to start: {error}");
-    // From the first connection on, so that nobody sees the data missing.
-    server.loading.begin();
-    let _threads = runtime::start(server, listeners).map_err(failed)?;
-    log::notice("Server initialized");
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(failed)?;
-    // A limit on the size of files makes writes fail, instead of ending the process.
-    let _size_limit = {
+    // Before anybody is served, for whoever is answered may send one.
+    let mut signals = {
         let _context = runtime.enter();
-        signal(SignalKind::from_raw(libc::SIGXFSZ)).map_err(failed)?
+        Signals::new().map_err(failed)?
     };
+    // From the first connection on, so that nobody sees the data missing.
+    server.loading.begin();
+    let _threads = runtime::start(server, listeners).map_err(failed)?;
+    log::notice("Server initialized");
     let (done, mut loaded) = oneshot::channel();
     let loading = server.clone();
     thread::Builder::new()
@@ -249,11 +249,9 @@ fn run(server: &Arc<Server>, listeners: Vec<Listening>) -> Result<(), String> {
     let request = runtime.block_on(async {
         tokio::spawn(maintenance::run(server.clone()));
         let mut is_loaded = false;
-        // Kept while other things happen, lest a signal be missed.
-        let mut end = Box::pin(wait_for_end(server));
         loop {
             let request = tokio::select! {
-                request = &mut end => request.map_err(failed)?,
+                request = signals.wait_for_end(server) => request,
                 result = &mut loaded, if !is_loaded => {
                     result.unwrap_or_else(|_| Err("Internal error while the data was loaded".into()))?;
                     is_loaded = true;
@@ -264,7 +262,6 @@ fn run(server: &Arc<Server>, listeners: Vec<Listening>) -> Result<(), String> {
             if server.loading.is_active() || save_before_end(server, request) {
                 return Ok::<_, String>(request);
             }
-            end = Box::pin(wait_for_end(server));
         }
     })?;
     log::notice(match request {
@@ -300,24 +297,41 @@ fn save_before_end(server: &Server, request: ShutdownRequest) -> bool {
     false
 }
 
-/// Waits for SIGTERM, SIGINT or SHUTDOWN.
-async fn wait_for_end(server: &Server) -> io::Result<ShutdownRequest> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    // Without a handler the hang-up of a terminal would end the server.
-    let mut hangup = signal(SignalKind::hangup())?;
-    loop {
-        tokio::select! {
-            request = server.shutdown.requested() => return Ok(request),
-            _ = terminate.recv() => {
-                log::warning("Received SIGTERM scheduling shutdown...");
-                return Ok(server.config.settings().shutdown_on_sigterm.into());
+/// The signals that do not end the process on the spot.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    /// Without a handler the hang-up of a terminal would end the server.
+    hangup: Signal,
+    /// A limit on the size of files makes writes fail, instead of ending the process.
+    _size_limit: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Signals> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+            _size_limit: signal(SignalKind::from_raw(libc::SIGXFSZ))?,
+        })
+    }
+
+    /// Waits for SIGTERM, SIGINT or SHUTDOWN. Nothing is missed if it is given up and begun again.
+    async fn wait_for_end(&mut self, server: &Server) -> ShutdownRequest {
+        loop {
+            tokio::select! {
+                request = server.shutdown.requested() => return request,
+                _ = self.terminate.recv() => {
+                    log::warning("Received SIGTERM scheduling shutdown...");
+                    return server.config.settings().shutdown_on_sigterm.into();
+                }
+                _ = self.interrupt.recv() => {
+                    log::warning("Received SIGINT scheduling shutdown...");
+                    return server.config.settings().shutdown_on_sigint.into();
+                }
+                _ = self.hangup.recv() => {}
             }
-            _ = interrupt.recv() => {
-                log::warning("Received SIGINT scheduling shutdown...");
-                return Ok(server.config.settings().shutdown_on_sigint.into());
-            }
-            _ = hangup.recv() => {}
         }
     }
 }
