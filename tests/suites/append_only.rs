@@ -3,6 +3,7 @@
 use std::{
     fs,
     path::Path,
+    process::Command,
     sync::atomic::{AtomicU64, Ordering},
     thread,
     time::Duration,
@@ -10,8 +11,11 @@ use std::{
 
 use tests::{
     random::Random,
-    server::{Options, Server, in_ci, missing, new_directory},
+    server::{Options, Server, in_ci, locate_peer, missing, new_directory},
+    wire::Wire,
 };
+
+use crate::crash::rounds;
 
 fn options(directory: &Path, fsync: &str) -> Options {
     Options::new()
@@ -35,7 +39,7 @@ fn integer(server: &Server, command: &str) -> i64 {
 fn always_loses_no_acknowledged_write_when_killed() {
     const CLIENTS: usize = 4;
     let directory = new_directory();
-    let rounds = if in_ci() { 200 } else { 20 };
+    let rounds = rounds(20, 200);
     let mut random = Random::new(Random::seed_of_this_run());
     let acknowledged: Vec<AtomicU64> = (0..CLIENTS).map(|_| AtomicU64::new(0)).collect();
     for round in 0..rounds {
@@ -203,5 +207,182 @@ fn deadlines_taken_back_stay_taken_back() {
     assert_eq!(connection.line("GET kept"), "$1\r\n1\r\n");
     assert_eq!(connection.line("LLEN list"), ":3\r\n");
     assert_eq!(connection.line("EXISTS gone"), ":0\r\n");
+    let _ = fs::remove_dir_all(&directory);
+}
+
+/// A value of every type and encoding, deadlines, functions, several databases.
+fn write_every_type(server: &Server) {
+    let mut wire = server.connect();
+    let numbered = |count: usize, word: &str| -> String {
+        let words: Vec<String> = (0..count).map(|n| format!("{word}{n}")).collect();
+        words.join(" ")
+    };
+    let paired = |count: usize| -> String {
+        let pairs: Vec<String> = (0..count).map(|n| format!("{n}.5 member{n}")).collect();
+        pairs.join(" ")
+    };
+    for line in [
+        "SET text hello".to_owned(),
+        "SET number 1000000".to_owned(),
+        format!("SET long {}", "xyz".repeat(5000)),
+        "SET bits 0".to_owned(),
+        "SETBIT bits 1000 1".to_owned(),
+        "APPEND text \"\\x00\\xff\"".to_owned(),
+        "PEXPIREAT text 99999999999999".to_owned(),
+        "INCRBYFLOAT float 0.1".to_owned(),
+        format!("RPUSH list {}", numbered(3, "a")),
+        format!("RPUSH large-list {}", numbered(600, "element")),
+        "LPOP large-list 5".to_owned(),
+        "SADD numbers 3 1 2".to_owned(),
+        format!("SADD set {}", numbered(5, "m")),
+        format!("SADD large-set {}", numbered(600, "m")),
+        "SPOP large-set 3".to_owned(),
+        format!("HSET hash {}", numbered(6, "f")),
+        format!("HSET large-hash {}", numbered(1200, "f")),
+        "HSET fading a 1 b 2 c 3".to_owned(),
+        "HPEXPIREAT fading 99999999999999 FIELDS 1 a".to_owned(),
+        format!("ZADD sorted {}", paired(5)),
+        format!("ZADD large-sorted {} -inf low +inf high", paired(400)),
+        "XADD stream 1-1 field one".to_owned(),
+        "XADD stream * field two other three".to_owned(),
+        "XGROUP CREATE stream group 0".to_owned(),
+        "XREADGROUP GROUP group reader COUNT 1 STREAMS stream >".to_owned(),
+        "PFADD visitors a b c d".to_owned(),
+        "GEOADD places 13.361389 38.115556 Palermo".to_owned(),
+        "FUNCTION LOAD \"#!lua name=shelf\\nredis.register_function('one', function() return 1 end)\"".to_owned(),
+        "SET gone 1".to_owned(),
+        "DEL gone".to_owned(),
+        "COPY list copied".to_owned(),
+        "RENAME set renamed".to_owned(),
+        "SELECT 9".to_owned(),
+        "MULTI".to_owned(),
+        "SET a 1".to_owned(),
+        "INCR a".to_owned(),
+        "EXEC".to_owned(),
+        "EVAL \"redis.call('SET', KEYS[1], 1) redis.call('INCR', KEYS[1])\" 1 scripted".to_owned(),
+        "MOVE a 3".to_owned(),
+        "SET b 2".to_owned(),
+    ] {
+        let reply = wire.line(&line);
+        assert!(!reply.starts_with('-'), "{line}: {reply}");
+    }
+}
+
+/// What tells whether two servers have the same data.
+fn fingerprint(server: &Server) -> Vec<String> {
+    let mut wire = server.connect();
+    let mut seen = vec![wire.line("DEBUG DIGEST"), wire.line("FCALL one 0")];
+    for line in [
+        "XINFO GROUPS stream",
+        "XPENDING stream group",
+        "PEXPIRETIME text",
+        "HPEXPIRETIME fading FIELDS 2 a b",
+        "PFCOUNT visitors",
+        "DBSIZE",
+    ] {
+        seen.push(wire.line(line));
+    }
+    seen
+}
+
+fn end(mut server: Server) {
+    server.signal("TERM");
+    assert!(server.wait(Duration::from_secs(10)).is_some());
+}
+
+/// The real checker's verdict on a log.
+fn checker(directory: &Path, options: &[&str]) -> Option<std::process::Output> {
+    let program = locate_peer("valkey-check-aof")?;
+    let output = Command::new(program)
+        .args(options)
+        .arg(directory.join("appendonlydir/appendonly.aof.manifest"))
+        .output();
+    Some(output.expect("it can be run"))
+}
+
+/// Values of every type move with the log to Valkey, which rewrites it as commands or as a snapshot, and back.
+#[test]
+fn every_type_moves_to_valkey_and_back() {
+    for (stamped, preamble) in [("yes", "no"), ("no", "yes")] {
+        let directory = new_directory();
+        let settings = options(&directory, "everysec")
+            .set("enable-debug-command", "yes")
+            .set("aof-timestamp-enabled", stamped)
+            .set("aof-use-rdb-preamble", preamble);
+        let server = Server::ferrite(&settings);
+        write_every_type(&server);
+        let ours = fingerprint(&server);
+        end(server);
+        let Some(checked) = checker(&directory, &[]) else {
+            missing("valkey-check-aof");
+            return;
+        };
+        assert!(checked.status.success(), "{checked:?}");
+        let Some(valkey) = Server::valkey(&settings) else {
+            missing("valkey-server");
+            return;
+        };
+        assert_eq!(fingerprint(&valkey), ours);
+        let mut wire = valkey.connect();
+        wire.line("BGREWRITEAOF");
+        while !wire
+            .line("INFO persistence")
+            .contains("aof_rewrite_in_progress:0\r\naof_rewrite_scheduled:0")
+        {
+            thread::sleep(Duration::from_millis(10));
+        }
+        wire.line("SET after 1");
+        wire.line("XADD stream * field four");
+        let theirs = fingerprint(&valkey);
+        end(valkey);
+        let server = Server::ferrite(&settings);
+        assert_eq!(fingerprint(&server), theirs, "preamble {preamble}");
+        let _ = fs::remove_dir_all(&directory);
+    }
+}
+
+/// With times in it the real checker cuts a log at one, and both servers load what was there then.
+#[test]
+fn a_log_with_times_is_cut_at_one_of_them() {
+    let directory = new_directory();
+    let settings = options(&directory, "everysec").set("aof-timestamp-enabled", "yes");
+    let server = Server::ferrite(&settings);
+    let mut wire = server.connect();
+    let seconds = |wire: &mut Wire| -> u64 {
+        let reply = wire.line("TIME");
+        let digits = reply.lines().nth(2).expect("two parts");
+        digits.parse().expect("a number")
+    };
+    wire.line("SET early 1");
+    let moment = seconds(&mut wire);
+    while seconds(&mut wire) == moment {
+        thread::sleep(Duration::from_millis(10));
+    }
+    wire.line("SET late 1");
+    wire.line("SET later 1");
+    end(server);
+    let path = directory.join("appendonlydir/appendonly.aof.1.incr.aof");
+    let whole = fs::read(&path).expect("the increment");
+    assert!(whole.starts_with(format!("#TS:{moment}\r\n").as_bytes()));
+    let at = moment.to_string();
+    let Some(cut) = checker(&directory, &["--truncate-to-timestamp", &at]) else {
+        missing("valkey-check-aof");
+        return;
+    };
+    assert!(cut.status.success(), "{cut:?}");
+    assert!(fs::read(&path).expect("the increment").len() < whole.len());
+    for valkey in [true, false] {
+        let server = match valkey {
+            true => Server::valkey(&settings),
+            false => Some(Server::ferrite(&settings)),
+        };
+        let Some(server) = server else {
+            missing("valkey-server");
+            return;
+        };
+        let mut wire = server.connect();
+        assert_eq!(wire.line("EXISTS early late later"), ":1\r\n");
+        end(server);
+    }
     let _ = fs::remove_dir_all(&directory);
 }

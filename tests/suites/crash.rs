@@ -1,5 +1,7 @@
 //! Servers that are killed while clients write, on machines that lose their power with them: of the files only that is left
 //! which was forced to disk.
+//!
+//! `FERRITE_CRASH_ROUNDS=2000 cargo test -p tests --test suites always` kills as many servers.
 
 use std::{
     fs,
@@ -20,6 +22,15 @@ use crate::disk::{cut_power, unreliable_server};
 const CLIENTS: usize = 4;
 /// What `everysec` may lose beyond a second: the time of an fsync, and of a thread that wakes late on a busy machine.
 const GRACE: Duration = Duration::from_millis(500);
+
+/// How often a server is killed: few times as one works, often in CI, and as often as `FERRITE_CRASH_ROUNDS` says.
+pub(crate) fn rounds(quick: usize, ci: usize) -> usize {
+    match std::env::var("FERRITE_CRASH_ROUNDS") {
+        Ok(text) => text.parse().expect("FERRITE_CRASH_ROUNDS is a number"),
+        Err(_) if in_ci() => ci,
+        Err(_) => quick,
+    }
+}
 
 /// When each count was acknowledged, per client.
 type Acknowledged = Vec<Mutex<Vec<(Instant, u64)>>>;
@@ -98,7 +109,7 @@ fn check_round(directory: &Path, fsync: &str, pause: Duration, window: Duration,
 
 #[test]
 fn always_loses_nothing_when_the_power_fails() {
-    let rounds = if in_ci() { 60 } else { 8 };
+    let rounds = rounds(8, 60);
     let mut random = Random::new(Random::seed_of_this_run());
     let directory = new_directory();
     for round in 0..rounds {
@@ -110,7 +121,7 @@ fn always_loses_nothing_when_the_power_fails() {
 
 #[test]
 fn everysec_loses_a_second_at_most_when_the_power_fails() {
-    let rounds = if in_ci() { 12 } else { 2 };
+    let rounds = rounds(2, 12);
     thread::scope(|scope| {
         for _ in 0..3 {
             scope.spawn(|| {
