@@ -564,3 +564,49 @@ fn a_snapshot_to_a_slow_disk_holds_up_nobody() {
     assert!(status(&mut wire, "rdb_last_bgsave_status:ok"));
     let _ = fs::remove_dir_all(directory);
 }
+
+/// What has changed and waits for a slow snapshot stays a small part of the data: those who write wait.
+#[test]
+fn memory_stays_bounded_during_a_slow_snapshot() {
+    const KEYS: usize = 25_000;
+    const LIMIT: usize = 16 << 20;
+    let server = Server::ferrite(&Options::new().set("enable-debug-command", "yes"));
+    let mut wire = server.connect();
+    wire.line(&format!("DEBUG POPULATE {KEYS} key 1000"));
+    wire.line("CONFIG SET rdb-key-save-delay 10000");
+    assert_eq!(wire.line("BGSAVE"), "+Background saving started\r\n");
+    let writing = server.connect();
+    let peak = thread::scope(|scope| {
+        let writer = scope.spawn(move || {
+            let mut wire = writing;
+            for start in (0..KEYS).step_by(100) {
+                let keys = start..start + 100;
+                for key in keys.clone() {
+                    wire.send_command(&["SET", &format!("key:{key}"), "changed"]);
+                }
+                for _ in keys {
+                    assert_eq!(wire.reply().expect("a reply"), b"+OK\r\n");
+                }
+            }
+        });
+        let mut peak = 0;
+        while status(&mut wire, "rdb_bgsave_in_progress:1") {
+            let facts = wire.line("INFO persistence");
+            let size = facts.split("current_cow_size:").nth(1);
+            let size = size.and_then(|rest| rest.lines().next());
+            let size = size.and_then(|digits| digits.parse().ok());
+            peak = peak.max(size.expect("a number"));
+            // Once writers have had to wait, the rest need not take long.
+            if peak > LIMIT {
+                wire.line("CONFIG SET rdb-key-save-delay 0");
+            }
+        }
+        writer.join().expect("it wrote everything");
+        peak
+    });
+    assert!(peak > LIMIT, "{peak}");
+    // One turn of a connection goes beyond the limit at most.
+    assert!(peak < LIMIT + (1 << 20), "{peak}");
+    assert!(status(&mut wire, "rdb_last_bgsave_status:ok"));
+    assert_eq!(wire.line("DBSIZE"), format!(":{KEYS}\r\n"));
+}

@@ -11,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering},
         mpsc,
     },
     thread,
@@ -37,8 +37,11 @@ use crate::{
 
 /// Bytes after which a file is forced to disk while it is written, so that the last fsync is short.
 const SYNC_STEP: u64 = 4 << 20;
-/// Bytes of changed entries that may wait to be written.
-const BACKLOG_LIMIT: usize = 256 << 20;
+/// Which part of the memory in use the entries may take that have changed since the cut and wait to be written: so
+/// that with what the allocator needs for them it is a tenth.
+const BACKLOG_SHARE: usize = 12;
+/// As much may wait in any case.
+const MIN_BACKLOG: usize = 16 << 20;
 /// How often somebody looks whether another snapshot has ended.
 const PATIENCE: Duration = Duration::from_millis(5);
 /// Seconds until the save points try again after a failure.
@@ -50,8 +53,12 @@ pub struct Snapshots {
     saving: AtomicBool,
     /// In the background.
     pub in_background: AtomicBool,
-    /// The snapshot that runs goes to a file.
-    on_disk: AtomicBool,
+    /// Bytes of changed entries that may wait for the file that is written.
+    backlog_limit: AtomicUsize,
+    /// Most that waited for the file that is written, for the last snapshot, and for the last base of a log.
+    pub peak_bytes: AtomicUsize,
+    pub snapshot_peak_bytes: AtomicUsize,
+    pub base_peak_bytes: AtomicUsize,
     scheduled: AtomicBool,
     cancelled: AtomicBool,
     pub started_ms: AtomicI64,
@@ -73,7 +80,10 @@ impl Default for Snapshots {
         Snapshots {
             saving: AtomicBool::new(false),
             in_background: AtomicBool::new(false),
-            on_disk: AtomicBool::new(false),
+            backlog_limit: AtomicUsize::new(usize::MAX),
+            peak_bytes: AtomicUsize::new(0),
+            snapshot_peak_bytes: AtomicUsize::new(0),
+            base_peak_bytes: AtomicUsize::new(0),
             scheduled: AtomicBool::new(false),
             cancelled: AtomicBool::new(false),
             started_ms: AtomicI64::new(0),
@@ -138,8 +148,7 @@ impl Snapshots {
 /// that is sent a copy: nobody waits for those.
 #[inline]
 pub fn is_behind(server: &Server) -> bool {
-    server.keyspace.snapshot_bytes() > BACKLOG_LIMIT
-        && server.snapshots.on_disk.load(Ordering::Relaxed)
+    server.keyspace.snapshot_bytes() > server.snapshots.backlog_limit.load(Ordering::Relaxed)
 }
 
 /// What a file is for, which it says in a note.
@@ -173,13 +182,25 @@ pub fn write(
     };
     let snapshot = ready.cut(at_cut);
     let mut file = DataFile::begin(server, output, purpose, snapshot.sizes())?;
-    let on_disk = &server.snapshots.on_disk;
-    on_disk.store(true, Ordering::Relaxed);
+    let snapshots = &server.snapshots;
+    let limit = (storage::alloc::allocated_bytes() / BACKLOG_SHARE).max(MIN_BACKLOG);
+    snapshots.backlog_limit.store(limit, Ordering::Relaxed);
+    snapshots.peak_bytes.store(0, Ordering::Relaxed);
     let walked = snapshot.walk(|database, entry| {
         file.entry(&server.keyspace, database, entry)?;
+        let waiting = server.keyspace.snapshot_bytes();
+        snapshots.peak_bytes.fetch_max(waiting, Ordering::Relaxed);
         progress()
     });
-    on_disk.store(false, Ordering::Relaxed);
+    snapshots.backlog_limit.store(usize::MAX, Ordering::Relaxed);
+    let last_peak = match purpose {
+        Purpose::Snapshot => &snapshots.snapshot_peak_bytes,
+        Purpose::LogBase => &snapshots.base_peak_bytes,
+    };
+    last_peak.store(
+        snapshots.peak_bytes.swap(0, Ordering::Relaxed),
+        Ordering::Relaxed,
+    );
     walked?;
     file.finish()
 }

@@ -36,6 +36,9 @@ const BUDGET: usize = 64;
 /// What a big collection counts for among what waits to be written, at most: its clone shares all that does not change.
 const CLONE_BYTES: usize = 64 * 1024;
 
+/// What a piece takes while it waits, beside its entry.
+const PIECE_BYTES: usize = size_of::<Piece>() + size_of::<usize>();
+
 /// Where a shard's writers send what the walk has not come to.
 pub(crate) struct Sink {
     pieces: Sender<Piece>,
@@ -67,10 +70,10 @@ impl Piece {
                 let look = entry.look();
                 let is_text = Text::of(look.value()).is_some();
                 let limit = if is_text { usize::MAX } else { CLONE_BYTES };
-                look.memory_bytes().min(limit)
+                PIECE_BYTES + look.memory_bytes().min(limit)
             }
             // No more than there was at the cut, however often somebody flushes.
-            Piece::Table(_) => 0,
+            Piece::Table(_) => PIECE_BYTES,
         }
     }
 }

@@ -297,13 +297,12 @@ pub(super) fn persistence(facts: &mut Facts<'_, '_>, lines: &mut Lines) {
     let is_beside = server.loading.is_beside();
     lines.add("loading", u8::from(progress.is_some() || is_beside));
     lines.add("async_loading", u8::from(is_beside));
-    lines.zeros(&[
-        "current_cow_peak",
-        "current_cow_size",
-        "current_cow_size_age",
-    ]);
-    lines.add("current_fork_perc", "0.00");
     let snapshots = &server.snapshots;
+    let bytes = |bytes: &std::sync::atomic::AtomicUsize| bytes.load(Ordering::Relaxed);
+    lines.add("current_cow_peak", bytes(&snapshots.peak_bytes));
+    lines.add("current_cow_size", server.keyspace.snapshot_bytes());
+    lines.add("current_cow_size_age", 0);
+    lines.add("current_fork_perc", "0.00");
     let saving = snapshots.in_background.load(Ordering::Relaxed);
     let while_saving = |counter: &std::sync::atomic::AtomicU64| match saving {
         true => counter.load(Ordering::Relaxed),
@@ -337,12 +336,12 @@ pub(super) fn persistence(facts: &mut Facts<'_, '_>, lines: &mut Lines) {
     };
     lines.add("rdb_current_bgsave_time_sec", current);
     lines.add("rdb_saves", read(&snapshots.saves));
-    lines.add("rdb_last_cow_size", 0);
+    lines.add("rdb_last_cow_size", bytes(&snapshots.snapshot_peak_bytes));
     lines.add("rdb_last_load_keys_expired", read(&snapshots.keys_expired));
     lines.add("rdb_last_load_keys_loaded", read(&snapshots.keys_loaded));
     append_only_file(server, lines);
+    lines.add("aof_last_cow_size", bytes(&snapshots.base_peak_bytes));
     lines.zeros(&[
-        "aof_last_cow_size",
         "module_fork_in_progress",
         "module_fork_last_cow_size",
         "slot_migration_fork_in_progress",
