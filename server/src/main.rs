@@ -70,7 +70,7 @@ fn serve(config: Config) -> ExitCode {
         config::VALKEY_VERSION,
         std::process::id()
     ));
-    let listeners = match bind(&settings) {
+    let listeners = match bind(&config) {
         Ok(listeners) => listeners,
         Err(message) => {
             log::warning(&message);
@@ -104,7 +104,11 @@ fn serve(config: Config) -> ExitCode {
 }
 
 /// Binds every socket, so that a port that is taken is found before anything starts.
-fn bind(settings: &Settings) -> Result<Vec<Listening>, String> {
+///
+/// Only memcached's port may be taken, if nobody asked for it: programs that start servers side by side, or beside a
+/// memcached, know of no such port.
+fn bind(config: &Config) -> Result<Vec<Listening>, String> {
+    let settings = config.settings();
     let mut listeners = Vec::new();
     let memcached_bind = if settings.memcached_bind.is_empty() {
         &settings.bind
@@ -124,15 +128,25 @@ fn bind(settings: &Settings) -> Result<Vec<Listening>, String> {
         if port == 0 {
             continue;
         }
-        let bound = listener::bind_tcp(addresses, port, settings.tcp_backlog, wire).map_err(
-            |(address, error)| {
-                format!(
+        match listener::bind_tcp(addresses, port, settings.tcp_backlog, wire) {
+            Ok(bound) => listeners.extend(bound),
+            Err((_, error))
+                if error.kind() == io::ErrorKind::AddrInUse
+                    && wire == Wire::Memcached
+                    && !config.is_named("memcached-port") =>
+            {
+                log::warning(format!(
+                    "Port {port} is taken: memcached clients are not served. 'memcached-port' names another one."
+                ));
+                config.change(|settings| settings.memcached_port = 0);
+            }
+            Err((address, error)) => {
+                return Err(format!(
                     "Could not create server {name} listening socket {address}:{port}: {error}\n\
-                 Failed listening on port {port} ({name}), aborting."
-                )
-            },
-        )?;
-        listeners.extend(bound);
+                     Failed listening on port {port} ({name}), aborting."
+                ));
+            }
+        }
     }
     let unix = [
         (&settings.unixsocket, settings.unixsocketperm, Wire::Resp),

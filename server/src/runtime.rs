@@ -8,6 +8,7 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     thread::{self, JoinHandle},
+    time::Instant,
 };
 
 use protocol::resp::{
@@ -17,7 +18,10 @@ use protocol::resp::{
 use tokio::{
     net::{TcpStream, UnixStream},
     runtime::{Builder, Runtime},
-    sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+    sync::{
+        mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+        watch,
+    },
 };
 
 use crate::{
@@ -263,6 +267,7 @@ fn run(
     WORKER.set(Some(worker));
     runtime.block_on(async {
         tokio::spawn(post.run());
+        tokio::spawn(sleep_when_told(server.asleep_until.subscribe()));
         if let Some((workers, listeners)) = listeners {
             for listening in listeners {
                 tokio::spawn(listener::accept(server.clone(), workers.clone(), listening));
@@ -273,4 +278,12 @@ fn run(
             let _ = incoming.start(server);
         }
     });
+}
+
+/// DEBUG SLEEP: stops this worker with all its connections, once for every change.
+async fn sleep_when_told(mut asleep_until: watch::Receiver<Instant>) {
+    while asleep_until.changed().await.is_ok() {
+        let until = *asleep_until.borrow_and_update();
+        thread::sleep(until.saturating_duration_since(Instant::now()));
+    }
 }

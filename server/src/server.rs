@@ -16,7 +16,7 @@ use storage::{
     keyspace::{Garbage, Keyspace},
     time::Timestamp,
 };
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use crate::{
     acl::Acl,
@@ -61,6 +61,8 @@ pub struct Server {
     pub waiting: AtomicUsize,
     pub scripting: Scripting,
     pub pause: Pause,
+    /// Until when DEBUG SLEEP stops the workers, each of which watches it.
+    pub asleep_until: watch::Sender<Instant>,
     pub shutdown: Shutdown,
     /// Whether maintenance deletes expired keys; DEBUG SET-ACTIVE-EXPIRE turns it off.
     pub active_expire: AtomicBool,
@@ -134,6 +136,7 @@ impl Server {
             waiting: AtomicUsize::new(0),
             scripting: Scripting::default(),
             pause: Pause::default(),
+            asleep_until: watch::Sender::new(Instant::now()),
             shutdown: Shutdown::default(),
             active_expire: AtomicBool::new(true),
             started: Instant::now(),
@@ -146,6 +149,8 @@ impl Server {
             aof: server.aof.clone(),
             replication: server.replication.clone(),
         }));
+        // Microseconds: no number of an earlier run, which a client may still hold, and none that anybody guesses.
+        server.keyspace.note_cas(server.started_at.0 as u64 * 1_000);
         server.apply_settings();
         start_freeing(&server, garbage);
         server

@@ -13,6 +13,7 @@ mod crash;
 mod differential;
 mod disk;
 mod eviction;
+mod fixtures;
 mod geo;
 mod hashes;
 mod histories;

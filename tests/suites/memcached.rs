@@ -26,6 +26,16 @@ fn items_are_stored_and_fetched() {
 }
 
 #[test]
+fn a_guessed_cas_is_not_that_of_an_item() {
+    check_memcached(&[
+        ("set other 0 0 1\r\nx\r\n", "STORED\r\n"),
+        ("set k 0 0 1\r\nx\r\n", "STORED\r\n"),
+        ("cas k 0 0 1 1\r\ny\r\n", "EXISTS\r\n"),
+        ("get k\r\n", "VALUE k 0 1\r\nx\r\nEND\r\n"),
+    ]);
+}
+
+#[test]
 fn meta_commands_answer_what_they_are_asked_for() {
     check_memcached(&[
         ("ms k 3 T0 F7\r\nabc\r\n", "HD\r\n"),

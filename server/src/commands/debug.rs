@@ -1,6 +1,11 @@
 //! DEBUG: what tests and client fixtures ask of a server, for those who `enable-debug-command` lets.
 
-use std::{convert::Infallible, sync::atomic::Ordering, thread, time::Duration};
+use std::{
+    convert::Infallible,
+    sync::atomic::Ordering,
+    thread,
+    time::{Duration, Instant},
+};
 
 use protocol::resp::reply::Version;
 use storage::{
@@ -20,6 +25,7 @@ use crate::{
     },
     log,
     persistence::{loader::Existing, recovery, snapshot},
+    server::Server,
     session::Session,
 };
 
@@ -161,7 +167,7 @@ fn debug(session: &mut Session, db: &mut Db<'_>, args: &Args<'_>, reply: &mut Re
                 .ok()
                 .and_then(|text| text.parse::<f64>().ok())
                 .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-            thread::sleep(seconds.unwrap_or_default());
+            sleep(&session.server, seconds.unwrap_or_default());
             reply.ok();
         }
         "STRUCTSIZE" => reply.simple(&format!(
@@ -340,6 +346,14 @@ fn populate(session: &Session, db: &mut Db<'_>, args: &Args<'_>) -> Result {
     reason = "it is a test value that resembles pi"
 )]
 const TEST_DOUBLE: f64 = 3.141;
+
+/// Stops all workers, as it stops the original's one.
+fn sleep(server: &Server, duration: Duration) {
+    if let Some(until) = Instant::now().checked_add(duration) {
+        server.asleep_until.send_replace(until);
+    }
+    thread::sleep(duration);
+}
 
 fn write_protocol(args: &Args<'_>, reply: &mut Reply) -> Result {
     let kind = args.word(2).to_ascii_lowercase();

@@ -3,6 +3,7 @@
 //! The file, the standard input and the options of the command line are one text, in this order, whose lines are
 //! numbered throughout; an included file has lines of its own.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs::{self, File};
@@ -11,7 +12,7 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Component, Path, PathBuf};
 
 use super::form::{Rejection, Source, os_reason};
-use super::{NAMES, Settings, VALKEY_VERSION, find, words};
+use super::{Settings, VALKEY_VERSION, find, words};
 use crate::glob::{Case, Glob};
 
 /// Longest configuration that is read, in bytes, all included files together.
@@ -103,6 +104,8 @@ pub(super) struct Loaded {
     pub(super) settings: Settings,
     pub(super) users: Vec<Line>,
     pub(super) renamed_commands: Vec<Line>,
+    /// The directives that have a line, by their real names.
+    pub(super) named: BTreeSet<&'static str>,
 }
 
 /// Reads a whole configuration.
@@ -112,8 +115,8 @@ pub(super) fn load(text: &[u8]) -> Result<Loaded, LoadError> {
             settings: Settings::default(),
             users: Vec::new(),
             renamed_commands: Vec::new(),
+            named: BTreeSet::new(),
         },
-        seen: vec![false; NAMES.len()],
         bytes_left: MAX_BYTES,
     };
     loader.read(text, 0)?;
@@ -155,8 +158,6 @@ fn read_bounded(source: impl Read) -> io::Result<Vec<u8>> {
 
 struct Loader {
     loaded: Loaded,
-    /// Which directives had a line before, in the order of [`NAMES`].
-    seen: Vec<bool>,
     bytes_left: u64,
 }
 
@@ -192,7 +193,7 @@ impl Loader {
             return Ok(());
         };
         if let Some((name, directive)) = find(name) {
-            let source = if self.is_first(directive.name) {
+            let source = if self.loaded.named.insert(directive.name) {
                 Source::FirstLine
             } else {
                 Source::LaterLine
@@ -222,14 +223,6 @@ impl Loader {
             _ => return Err(LoadError::at(&line, UNKNOWN)),
         }
         Ok(())
-    }
-
-    /// Whether this is the directive's first line; from now on it is not.
-    fn is_first(&mut self, name: &str) -> bool {
-        match NAMES.binary_search_by_key(&name, |(known, _)| known) {
-            Ok(index) => !std::mem::replace(&mut self.seen[index], true),
-            Err(_) => true,
-        }
     }
 
     /// Reads the file, or all that match the pattern as one text.

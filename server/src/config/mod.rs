@@ -20,6 +20,7 @@ mod schema;
 mod system;
 pub mod words;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -52,6 +53,7 @@ pub struct Config {
     file: Option<PathBuf>,
     users: Vec<Line>,
     renamed_commands: Vec<Line>,
+    named: BTreeSet<&'static str>,
 }
 
 impl Config {
@@ -76,6 +78,7 @@ impl Config {
             file: None,
             users: loaded.users,
             renamed_commands: loaded.renamed_commands,
+            named: loaded.named,
         })
     }
 
@@ -96,6 +99,11 @@ impl Config {
     /// The `rename-command` lines, in order: the words are the directive, the old name and the new one.
     pub fn renamed_commands(&self) -> &[Line] {
         &self.renamed_commands
+    }
+
+    /// Whether the configuration has a line for this directive, rather than leaving it to its initial value.
+    pub fn is_named(&self, name: &str) -> bool {
+        self.named.contains(name)
     }
 
     /// Directives that differ from their initial value but have no effect here, and why: worth a line in the log.
