@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use storage::{db::Db, eviction::refresh::Walk, keyspace::Key, shard::Shard, time::Timestamp};
+use storage::{
+    alloc::allocated_bytes, clock, db::Db, eviction::refresh::Walk, keyspace::Key, shard::Shard,
+    time::Timestamp,
+};
 
 use crate::{
     commands::keys,
@@ -47,6 +50,7 @@ pub async fn run(server: Arc<Server>) {
             }
         }
         ticks += 1;
+        server.keyspace.note_memory(allocated_bytes());
         if server.loading.is_active() {
             // Nothing expires, is evicted or saved before all of it is there.
             if ticks.is_multiple_of(10) {
@@ -61,6 +65,7 @@ pub async fn run(server: Arc<Server>) {
         flush_when_due(&server, server::now());
         evict(&server, server::now());
         if ticks.is_multiple_of(10) {
+            clock::compare();
             compact(&server);
             walk.step(&server.keyspace, server::now());
             last = sample_rates(&server, last);
@@ -159,7 +164,7 @@ fn sample_rates(server: &Server, last: Totals) -> Totals {
     let metrics = &server.metrics;
     metrics
         .memory_peak
-        .fetch_max(storage::alloc::allocated_bytes(), Ordering::Relaxed);
+        .fetch_max(allocated_bytes(), Ordering::Relaxed);
     let totals = Totals {
         commands: metrics.commands(),
         bytes_in: metrics.sum(|worker| worker.bytes_in.get()),

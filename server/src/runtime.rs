@@ -3,6 +3,7 @@
 use std::{
     cell::RefCell,
     io,
+    rc::Rc,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -15,6 +16,7 @@ use protocol::resp::{
     reply::{ReplyWriter, Version},
     request::Span,
 };
+use storage::clock::Moment;
 use tokio::{
     net::{TcpStream, UnixStream},
     runtime::{Builder, Runtime},
@@ -56,6 +58,8 @@ thread_local! {
 
 /// What the connections of one worker share: buffers that only one of them needs at a time.
 pub struct Worker {
+    /// Counted by this thread alone, so that holding it for a turn costs others nothing.
+    pub server: Rc<Arc<Server>>,
     pub input: Box<[u8]>,
     pub spans: Vec<Span>,
     pub requests: Vec<Request>,
@@ -68,11 +72,14 @@ pub struct Worker {
     /// Commands run in this turn, and the last of them.
     pub commands: u64,
     pub last_command: Option<usize>,
+    /// When the last command ended, or the turn began.
+    pub clock: Moment,
 }
 
 impl Worker {
-    fn new(server: &Server, index: usize) -> Worker {
+    fn new(server: &Arc<Server>, index: usize) -> Worker {
         Worker {
+            server: Rc::new(server.clone()),
             input: vec![0; READ_BUFFER].into(),
             spans: Vec::new(),
             requests: Vec::new(),
@@ -83,6 +90,7 @@ impl Worker {
             read: 0,
             commands: 0,
             last_command: None,
+            clock: Moment::now(),
         }
     }
 

@@ -27,7 +27,7 @@ use crate::{
     metrics::{Metrics, command_log::CommandLog},
     monitor::Monitors,
     notify,
-    persistence::{aof::Aof, loading::Loading, snapshot::Snapshots},
+    persistence::{aof::Aof, loading::Loading, snapshot::Snapshots, trouble::Trouble},
     propagation::Propagation,
     pubsub::PubSub,
     replication::Replication,
@@ -206,6 +206,19 @@ impl Server {
         self.waiting.load(Ordering::Relaxed) > 0
     }
 
+    /// Whether the server is in no state in which some commands may not run now, or are shown to others.
+    #[inline]
+    pub fn is_calm(&self) -> bool {
+        // Without shortcuts: all of it nearly always holds.
+        !(self.loading.is_active()
+            | self.loading.is_beside()
+            | self.scripting.slow.any()
+            | self.pause.is_on()
+            | self.replication.concerns_writes()
+            | self.monitors.is_on())
+            && Trouble::now(self).is_none()
+    }
+
     /// What follows a command's changes once its locks are released: the change counter, then events.
     pub fn settle(&self, changes: &mut Changes) {
         if !changes.ready.is_empty() {
@@ -221,11 +234,10 @@ impl Server {
         if changes.flushed || !changes.invalidated.is_empty() {
             self.tracking.invalidate(self, changes);
         }
-        self.keyspace
-            .statistics
-            .dirty
-            .fetch_add(changes.dirty, Ordering::Relaxed);
-        changes.dirty = 0;
+        if changes.dirty > 0 {
+            let dirty = &self.keyspace.statistics.dirty;
+            dirty.fetch_add(std::mem::take(&mut changes.dirty), Ordering::Relaxed);
+        }
     }
 }
 

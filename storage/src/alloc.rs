@@ -4,7 +4,7 @@
 //! `mi_malloc` uses a class to the full: `mi_malloc_aligned` over-allocates requests that exactly fill a class that is
 //! not a power of two. So requests that need at most 8-byte alignment, nearly all, take `mi_malloc`.
 //!
-//! Every allocation is counted by its usable size on a counter of the allocating thread's own, so that
+//! Every allocation is counted by its block's size, known from its layout or asked of mimalloc, on a counter of the allocating thread's own, so that
 //! [`allocated_bytes`] is the truth about what the process holds at no contention: a load and a store per call.
 
 use std::{
@@ -21,6 +21,11 @@ const PLAIN_ALIGN: usize = 8;
 /// The first threads own a counter each; those that come after share the last one.
 const COUNTERS: usize = 64;
 const SHARED_COUNTER: usize = COUNTERS - 1;
+
+const WORD: usize = 8;
+/// Up to here size classes are a word apart, and up to the other a fourth of a power of two.
+const EXACT_MAX: usize = 8 * WORD;
+const CLASSES_MAX: usize = 8 * 1024;
 
 #[repr(align(64))]
 struct Counter(AtomicIsize);
@@ -77,12 +82,34 @@ fn count(delta: isize) {
     }
 }
 
+/// The size of mimalloc's blocks for a layout, if it is a small one.
 #[inline]
-fn count_block(block: *mut u8, sign: isize) {
+fn class_bytes(layout: Layout) -> Option<usize> {
+    let size = layout.size();
+    if layout.align() > PLAIN_ALIGN || size > CLASSES_MAX {
+        return None;
+    }
+    if size <= EXACT_MAX {
+        return Some(size.max(1).next_multiple_of(WORD));
+    }
+    // Four classes between a power of two words and the next.
+    let last = (size - 1) / WORD;
+    let shift = last.ilog2() - 2;
+    Some((((last >> shift) + 1) << shift) * WORD)
+}
+
+#[inline]
+fn block_bytes(block: *mut u8, layout: Layout) -> usize {
+    class_bytes(layout).unwrap_or_else(|| {
+        // SAFETY: the callers' block came from mimalloc and has not been freed yet.
+        unsafe { mi::mi_usable_size(block.cast()) }
+    })
+}
+
+#[inline]
+fn count_block(block: *mut u8, layout: Layout, sign: isize) {
     if !block.is_null() {
-        // SAFETY: `block` came from mimalloc and has not been freed yet.
-        let usable = unsafe { mi::mi_usable_size(block.cast()) };
-        count(sign * usable as isize);
+        count(sign * block_bytes(block, layout) as isize);
     }
 }
 
@@ -99,7 +126,7 @@ unsafe impl GlobalAlloc for Allocator {
                 mi::mi_malloc_aligned(layout.size(), layout.align())
             }
         };
-        count_block(block.cast(), 1);
+        count_block(block.cast(), layout, 1);
         block.cast()
     }
 
@@ -113,30 +140,87 @@ unsafe impl GlobalAlloc for Allocator {
                 mi::mi_zalloc_aligned(layout.size(), layout.align())
             }
         };
-        count_block(block.cast(), 1);
+        count_block(block.cast(), layout, 1);
         block.cast()
     }
 
     #[inline]
-    unsafe fn dealloc(&self, block: *mut u8, _layout: Layout) {
-        count_block(block, -1);
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        count_block(block, layout, -1);
         // SAFETY: the caller hands back a block of this allocator.
         unsafe { mi::mi_free(block.cast()) }
     }
 
     #[inline]
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        count_block(block, -1);
-        // SAFETY: the caller hands in a block of this allocator with its layout.
-        let moved = unsafe {
-            if layout.align() <= PLAIN_ALIGN {
-                mi::mi_realloc(block.cast(), new_size)
-            } else {
-                mi::mi_realloc_aligned(block.cast(), new_size, layout.align())
+        // SAFETY: the caller's duty: the size is not beyond what a layout may have.
+        let new_layout = unsafe { Layout::from_size_align_unchecked(new_size, layout.align()) };
+        let stays = match (class_bytes(layout), class_bytes(new_layout)) {
+            (Some(class), Some(new_class)) => class == new_class,
+            (None, None) => {
+                let usable = block_bytes(block, layout);
+                (usable / 2..=usable).contains(&new_size)
             }
+            _ => false,
         };
-        // On failure the old block stays, and stays counted.
-        count_block(if moved.is_null() { block } else { moved.cast() }, 1);
-        moved.cast()
+        if stays {
+            return block;
+        }
+        // SAFETY: as in `alloc`.
+        let moved = unsafe { self.alloc(new_layout) };
+        if !moved.is_null() {
+            // SAFETY: both blocks have so many bytes and are apart; the caller hands the old one back.
+            unsafe {
+                std::ptr::copy_nonoverlapping(block, moved, layout.size().min(new_size));
+                self.dealloc(block, layout);
+            }
+        }
+        moved
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_are_those_of_mimalloc() {
+        for size in 1..=CLASSES_MAX {
+            for align in [1, 8] {
+                let layout = Layout::from_size_align(size, align).expect("small");
+                // SAFETY: a block is asked for, looked at and given back.
+                let usable = unsafe {
+                    let block = mi::mi_malloc(size);
+                    let usable = mi::mi_usable_size(block);
+                    mi::mi_free(block);
+                    usable
+                };
+                assert_eq!(class_bytes(layout), Some(usable), "{size}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_given_back_is_not_counted_any_more() {
+        let before = allocated_bytes() as isize;
+        let mut size = 1;
+        let mut layout = Layout::from_size_align(size, 1).expect("small");
+        // SAFETY: one block is allocated, resized with its layout each time, and given back.
+        unsafe {
+            let mut block = Allocator.alloc(layout);
+            for step in [
+                3usize, 60, 70, 4000, 9000, 7000, 100_000, 60_000, 40_000, 5000, 2,
+            ] {
+                block = Allocator.realloc(block, layout, step);
+                assert!(!block.is_null());
+                size = step;
+                layout = Layout::from_size_align(size, 1).expect("small");
+                block.add(size - 1).write(7);
+            }
+            Allocator.dealloc(block, layout);
+        }
+        // Other tests allocate meanwhile, little beside these blocks.
+        let left = allocated_bytes() as isize - before;
+        assert!(left.abs() < 1 << 20, "{left}");
     }
 }

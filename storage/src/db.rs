@@ -49,8 +49,10 @@ pub struct Db<'a> {
     pub changes: Changes,
     /// Effects of the commands run under the locks held now, for the command log.
     effects: Vec<(usize, Effect)>,
+    /// Counted here until [`Db::flush_statistics`].
     hits: Cell<u64>,
     misses: Cell<u64>,
+    dirty: Cell<u64>,
     met_expired: RefCell<Vec<(usize, Box<[u8]>)>>,
     /// Keys that a reader missed, for those who want to know.
     missed: RefCell<Vec<(usize, Box<[u8]>)>>,
@@ -79,6 +81,7 @@ impl<'a> Db<'a> {
             effects: Vec::new(),
             hits: Cell::new(0),
             misses: Cell::new(0),
+            dirty: Cell::new(0),
             met_expired: RefCell::default(),
             missed: RefCell::default(),
             client: 0,
@@ -194,7 +197,11 @@ impl<'a> Db<'a> {
             }
             self.effects.clear();
         }
-        self.locked = Locked::None;
+        match std::mem::replace(&mut self.locked, Locked::None) {
+            // Apart, since it is what nearly all commands hold.
+            Locked::One(_, shard) => drop(shard),
+            others => drop(others),
+        }
     }
 
     /// Ready for the next command of a transaction, under the same locks.
@@ -204,8 +211,10 @@ impl<'a> Db<'a> {
         self.changes.reset();
         self.changes.client = self.client;
         // What a writer met or missed is nobody's business, and its shards are not locked any more.
-        self.missed.get_mut().clear();
-        self.met_expired.get_mut().clear();
+        if !self.missed.get_mut().is_empty() || !self.met_expired.get_mut().is_empty() {
+            self.missed.get_mut().clear();
+            self.met_expired.get_mut().clear();
+        }
     }
 
     pub fn is_locked(&self) -> bool {
@@ -225,12 +234,19 @@ impl<'a> Db<'a> {
         }
     }
 
-    /// Adds hits and misses to the statistics. Once per batch.
+    /// Counts the last command's changes to data.
+    #[inline]
+    pub fn count_changes(&mut self) {
+        *self.dirty.get_mut() += std::mem::take(&mut self.changes.dirty);
+    }
+
+    /// Adds hits, misses and changes to the statistics. Once per batch.
     pub fn flush_statistics(&self) {
         let statistics = &self.keyspace.statistics;
         for (count, total) in [
             (&self.hits, &statistics.hits),
             (&self.misses, &statistics.misses),
+            (&self.dirty, &statistics.dirty),
         ] {
             let count = count.replace(0);
             if count > 0 {
@@ -476,7 +492,11 @@ impl<'a> Db<'a> {
     /// Sets the key to a string of bytes, copied once.
     #[inline]
     pub fn put_bytes(&mut self, key: Key<'_>, bytes: &[u8], meta: Meta) {
-        self.put_entry(key, Entry::string(key.bytes, bytes, meta));
+        self.put_with(
+            key,
+            |table, place, access| table.overwrite(place, bytes, Meta { access, ..meta }),
+            || Entry::string(key.bytes, bytes, meta),
+        );
     }
 
     /// Sets the key to an integer.
@@ -805,6 +825,17 @@ impl<'a> Db<'a> {
 
     #[inline]
     fn put_entry(&mut self, key: Key<'_>, entry: Entry) {
+        self.put_with(key, |_, _, _| false, || entry);
+    }
+
+    /// Sets the key to the entry that is built, unless `overwrite` could make the old one such, with these access bits.
+    #[inline]
+    fn put_with(
+        &mut self,
+        key: Key<'_>,
+        overwrite: impl FnOnce(&mut Table, Place, u16) -> bool,
+        build: impl FnOnce() -> Entry,
+    ) {
         let (index, now) = (self.index, self.now);
         let number = self.keyspace.shard_of(key.hash);
         let eviction = &self.keyspace.eviction;
@@ -817,12 +848,17 @@ impl<'a> Db<'a> {
                 let table = &mut shard.tables[index];
                 let access = table.entry(place).access();
                 let access = self.tracker.used(eviction, access, key.hash, now);
+                if overwrite(table, place, access) {
+                    return;
+                }
+                let entry = build();
                 entry.look().set_access(access);
                 let old = table.replace(place, entry);
                 self.drop_entry(old);
             }
             None => {
                 let access = self.tracker.fresh(eviction, key.hash, now);
+                let entry = build();
                 entry.look().set_access(access);
                 shard.tables[index].insert(key.hash, entry);
                 self.notify(key, EventClass::New, "new");
@@ -1006,5 +1042,11 @@ fn locked_shard<'s>(locked: &'s mut Locked<'_>, number: usize) -> &'s mut Shard 
         }
         Locked::All(shards) => &mut shards[number],
         Locked::None => panic!("a command touched a key without declaring any"),
+    }
+}
+
+impl Drop for Db<'_> {
+    fn drop(&mut self) {
+        self.flush_statistics();
     }
 }

@@ -444,6 +444,24 @@ impl<'a> EntryMut<'a> {
         EntryRef(self.0, PhantomData)
     }
 
+    /// Makes an inline string of the same length and with the same optional parts another. False if it is none.
+    #[inline]
+    pub fn overwrite(&mut self, bytes: &[u8], meta: Meta) -> bool {
+        let raw = self.0;
+        if raw.kind() != Kind::Inline
+            || raw.inline_len() != bytes.len()
+            || raw.has(flag::DEADLINE) != meta.deadline.is_some()
+            || raw.has(flag::ITEM) != meta.item.is_some()
+        {
+            return false;
+        }
+        raw.set_flags(raw.flags() & (flag::DEADLINE | flag::ITEM | flag::SNAPSHOT));
+        raw.write_meta(meta);
+        // SAFETY: the value part has room for `inline_len()` bytes, which is how many there are.
+        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), raw.value_ptr(), bytes.len()) };
+        true
+    }
+
     /// Overwrites a string of the same length, or an integer that fits the place. False if it does not fit: the
     /// caller then replaces the entry.
     #[inline]

@@ -65,6 +65,7 @@ pub struct Keyspace {
     /// Whether expired keys are deleted when met; a replica only hides them and waits for its primary.
     delete_expired: AtomicBool,
     flush_at: AtomicI64,
+    beyond_cache: AtomicBool,
     pub statistics: Statistics,
     pub settings: Settings,
     pub eviction: Eviction,
@@ -115,6 +116,7 @@ impl Keyspace {
             next_cas: AtomicU64::new(1),
             delete_expired: AtomicBool::new(true),
             flush_at: AtomicI64::new(0),
+            beyond_cache: AtomicBool::new(false),
             statistics: Statistics::default(),
             settings: Settings::default(),
             eviction: Eviction::default(),
@@ -175,6 +177,18 @@ impl Keyspace {
         }
         std::mem::forget(guards);
         true
+    }
+
+    /// Whether there is more data than the processor's caches hold, so that prefetching pays.
+    #[inline]
+    pub fn is_beyond_cache(&self) -> bool {
+        self.beyond_cache.load(Ordering::Relaxed)
+    }
+
+    /// Says how many bytes the process has allocated, now and then.
+    pub fn note_memory(&self, bytes: usize) {
+        self.beyond_cache
+            .store(bytes > CACHE_BYTES, Ordering::Relaxed);
     }
 
     /// Brings the key's bucket towards the cache. Does nothing if the shard is busy.
@@ -317,6 +331,9 @@ impl Keyspace {
             .sum()
     }
 }
+
+/// What a core may find in its nearer caches.
+const CACHE_BYTES: usize = 16 << 20;
 
 /// Allocations that a worker may free on the spot; more go to the freeing thread.
 const FREE_HERE: usize = 64;

@@ -10,6 +10,7 @@
 
 pub mod alloc;
 pub mod changes;
+pub mod clock;
 pub mod db;
 pub mod entry;
 pub mod error;

@@ -26,7 +26,7 @@ use std::{
 };
 
 use crate::{
-    entry::{Entry, EntryMut, EntryRef},
+    entry::{Entry, EntryMut, EntryRef, Meta},
     hash,
     snapshot::Walk,
     time::Timestamp,
@@ -221,6 +221,22 @@ impl Table {
         old
     }
 
+    /// Makes the entry at `place` a string of these bytes without moving it. False, and nothing is changed, if it is not
+    /// one of the same length with the same parts.
+    #[inline]
+    pub fn overwrite(&mut self, place: Place, bytes: &[u8], meta: Meta) -> bool {
+        let mark = self.walk.mark;
+        let mut entry = self.entry_mut(place);
+        if !entry.overwrite(bytes, meta) {
+            return false;
+        }
+        entry.set_in_snapshot(mark);
+        if let Some(deadline) = meta.deadline {
+            place.segment.header().note_deadline(deadline);
+        }
+        true
+    }
+
     /// Rebuilds the entry at `place`, which may move it.
     pub fn rebuild(&mut self, place: Place, build: impl FnOnce(Entry) -> Entry) {
         // SAFETY: the slot holds an owned entry; it is taken out here and the built one put back below. A panic in
@@ -294,7 +310,7 @@ impl Table {
         }
         self.rebuild(place, |entry| {
             let meta = entry.look().meta();
-            entry.with_meta(crate::entry::Meta { deadline, ..meta })
+            entry.with_meta(Meta { deadline, ..meta })
         });
     }
 

@@ -143,10 +143,10 @@ fn a_broken_file_ends_the_server_with_the_place_and_the_reason() {
     let directory = directory_with_snapshot();
     let path = directory.join("dump.rdb");
     let whole = fs::read(&path).expect("it was saved");
-    // A length that nothing has, somewhere in the middle.
+    // From the middle on what no type of value is.
     let mut broken = whole.clone();
     let middle = broken.len() / 2;
-    broken[middle..middle + 200].fill(0xff);
+    broken[middle..].fill(0x60);
     fs::write(&path, broken).expect("it is writable");
     let binary = tests::server::locate(tests::server::Program::Ferrite).expect("it was built");
     let output = std::process::Command::new(binary)

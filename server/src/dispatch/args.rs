@@ -48,7 +48,7 @@ impl<'a> Args<'a> {
     }
 
     /// The word at `index`; the arity, checked before, says that it is there.
-    #[inline]
+    #[inline(always)]
     pub fn word(&self, index: usize) -> &'a [u8] {
         self.spans[index].of(self.input)
     }
@@ -60,7 +60,7 @@ impl<'a> Args<'a> {
     }
 
     /// The key at `index`, hashed.
-    #[inline]
+    #[inline(always)]
     pub fn key(&self, index: usize) -> Key<'a> {
         let bytes = self.word(index);
         if self.first_key.0 == index {

@@ -16,17 +16,19 @@ pub mod transaction;
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::atomic::Ordering,
-    time::Instant,
 };
 
 use protocol::resp::reply::Version;
-use storage::db::{Db, Touch};
+use storage::{
+    clock::Moment,
+    db::{Db, Touch},
+};
 
 use self::{
     args::Args,
     command::{Command, Flag, Group, Place, Progress, Reply, Result, Run},
     error::Error,
-    table::Registered,
+    table::{OneKey, Registered},
 };
 use crate::{
     commands::acl,
@@ -62,37 +64,139 @@ pub struct Found<'t> {
 #[inline]
 pub fn find(args: &Args<'_>) -> Option<Found<'static>> {
     let registered = table::table().find(args.get(0)?)?;
-    let first_key = match registered.command.keys.first().map(|keys| keys.place) {
-        Some(
-            Place::At(index) | Place::Pair { first: index } | Place::Range { first: index, .. },
-        ) => match args.get(index) {
-            Some(word) => (index, storage::hash::hash(word)),
-            None => args::NO_KEY,
-        },
-        _ => args::NO_KEY,
-    };
+    let first_key = registered
+        .first_key
+        .and_then(|index| Some((index, storage::hash::hash(args.get(index)?))))
+        .unwrap_or(args::NO_KEY);
     Some(Found {
         registered,
         first_key,
     })
 }
 
-/// Executes one request and writes its reply.
+/// Executes one request and writes its reply. It is timed from the end of the one before, which is `clock`'s moment.
 #[inline]
 pub fn execute(
     session: &mut Session,
     db: &mut Db<'_>,
     metrics: &WorkerMetrics,
+    clock: &mut Moment,
     found: Option<Found<'static>>,
     args: &Args<'_>,
     reply: &mut Reply,
 ) -> Next {
-    let mark = reply.mark();
     let Some(found) = found else {
         let error = Error::unknown_command(args.word(0), args.from(1));
         fail(session, reply, &error);
         return Next::Go;
     };
+    if let Some(handler) = found.registered.one_key
+        && session.flags.are_plain()
+        && session.user.is_unrestricted()
+        && session.server.is_calm()
+        && found.registered.command.arity.accepts(args.len())
+    {
+        let args = args.with_first_key(found.first_key);
+        return execute_on_key(
+            session,
+            db,
+            metrics,
+            clock,
+            found.registered,
+            handler,
+            &args,
+            reply,
+        );
+    }
+    execute_any(session, db, metrics, clock, found, args, reply)
+}
+
+/// Executes a command on one key that nothing stands in the way of: no gate is closed, and nobody is shown it. It does
+/// what [`execute_any`] comes to then.
+#[inline]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "a part of `execute`, apart to be read by itself"
+)]
+fn execute_on_key(
+    session: &mut Session,
+    db: &mut Db<'_>,
+    metrics: &WorkerMetrics,
+    clock: &mut Moment,
+    registered: &'static Registered,
+    handler: OneKey,
+    args: &Args<'_>,
+    reply: &mut Reply,
+) -> Next {
+    let command = registered.command;
+    let metrics = &metrics.commands[registered.id];
+    if session.server.keyspace.eviction.is_limited()
+        && let Err(error) = memory::gate(session, db, command, args)
+    {
+        metrics.rejected.add(1);
+        fail(session, reply, &error);
+        return Next::Go;
+    }
+    let writes = matches!(handler, OneKey::Write(_));
+    if writes && disk_is_behind(&session.server) {
+        return Next::Wait(server::now().millis() + DISK_WAIT_MS);
+    }
+    let (mark, written) = (reply.mark(), reply.len());
+    db.lock(args.key(1).hash);
+    if writes && session.server.has_waiting() {
+        blocking::expand_for(&session.server, db, command, args);
+    }
+    db.set_touch(Touch::Yes);
+    let outcome = catch_unwind(AssertUnwindSafe(|| match handler {
+        OneKey::Read(handler) => {
+            let result = handler(db, args, reply);
+            db.delete_met_expired();
+            result
+        }
+        OneKey::Write(handler) => handler(db, args, reply),
+    }));
+    let result = outcome.unwrap_or_else(|_| Err(panicked(&session.server)));
+    db.collect_effects(|| result.is_ok().then(|| args.to_vec()));
+    if !db.changes.ready.is_empty() {
+        blocking::serve(&session.server, db);
+    }
+    db.unlock();
+    db.count_changes();
+    if !db.changes.is_quiet() {
+        session.server.settle(&mut db.changes);
+    }
+    let outcome = Outcome {
+        nanoseconds: clock.lap(),
+        reply_bytes: reply.len().saturating_sub(written),
+    };
+    metrics.record(outcome.nanoseconds);
+    let command_log = &session.server.command_log;
+    command_log.note(command, args, &session.client, outcome);
+    if let Err(error) = result {
+        metrics.failed.add(1);
+        reply.truncate(mark);
+        reply.later = None;
+        fail(session, reply, &error);
+        return Next::Go;
+    }
+    if reply.later.is_some() {
+        Next::Later
+    } else {
+        Next::Go
+    }
+}
+
+/// Executes any command, whatever state the connection and the server are in.
+fn execute_any(
+    session: &mut Session,
+    db: &mut Db<'_>,
+    metrics: &WorkerMetrics,
+    clock: &mut Moment,
+    found: Found<'static>,
+    args: &Args<'_>,
+    reply: &mut Reply,
+) -> Next {
+    let mark = reply.mark();
     let registered = match resolve(found.registered, args) {
         Ok(registered) => registered,
         Err((registered, error)) => {
@@ -118,10 +222,9 @@ pub fn execute(
         session.client.note_command(registered.id);
     }
     let written = reply.len();
-    let started = Instant::now();
     let result = run(session, db, metrics, registered, &args, reply);
     let metrics = &metrics.commands[registered.id];
-    let nanoseconds = started.elapsed().as_nanos() as u64;
+    let nanoseconds = clock.lap();
     metrics.record(nanoseconds);
     let outcome = Outcome {
         nanoseconds,
@@ -431,6 +534,10 @@ fn run(
     reply: &mut Reply,
 ) -> Result {
     let command = registered.command;
+    if !matches!(command.run, Run::Read(_) | Run::Write(_)) {
+        // It may be about what the commands before it counted.
+        db.flush_statistics();
+    }
     match command.run {
         Run::Session(_) | Run::Container => call_any(session, db, command, args, reply),
         Run::Server(_) => {

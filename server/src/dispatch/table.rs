@@ -2,7 +2,12 @@
 
 use std::sync::LazyLock;
 
-use super::command::Command;
+use storage::db::Db;
+
+use super::{
+    args::Args,
+    command::{Command, Place, Reply, Result, Run},
+};
 use crate::commands::FAMILIES;
 
 /// A command or subcommand with its number, by which statistics are kept, and its full name.
@@ -12,6 +17,30 @@ pub struct Registered {
     /// Lower case, with the container's name before a `|`.
     pub full_name: String,
     pub subcommands: Vec<Registered>,
+    pub one_key: Option<OneKey>,
+    /// The word that is the first key, if that is always the same.
+    pub first_key: Option<usize>,
+}
+
+/// A command on the one key that its first word is, with its handler: what most requests are.
+#[derive(Clone, Copy)]
+pub enum OneKey {
+    Read(fn(&Db<'_>, &Args<'_>, &mut Reply) -> Result),
+    Write(fn(&mut Db<'_>, &Args<'_>, &mut Reply) -> Result),
+}
+
+impl OneKey {
+    fn of(command: &Command) -> Option<OneKey> {
+        let [keys] = command.keys else { return None };
+        if keys.place != Place::At(1) || !command.subcommands.is_empty() {
+            return None;
+        }
+        match command.run {
+            Run::Read(handler) => Some(OneKey::Read(handler)),
+            Run::Write(handler) => Some(OneKey::Write(handler)),
+            _ => None,
+        }
+    }
 }
 
 impl Registered {
@@ -20,6 +49,15 @@ impl Registered {
         self.subcommands
             .iter()
             .find(|candidate| candidate.command.name.as_bytes().eq_ignore_ascii_case(name))
+    }
+}
+
+fn first_key_of(command: &Command) -> Option<usize> {
+    match command.keys.first()?.place {
+        Place::At(index) | Place::Pair { first: index } | Place::Range { first: index, .. } => {
+            Some(index)
+        }
+        _ => None,
     }
 }
 
@@ -37,6 +75,8 @@ pub struct Table {
 struct Slot {
     folded: Folded,
     number: u16,
+    /// Folding tells its name from all others. It confuses what is no letter: the underscore with DEL.
+    is_exact: bool,
 }
 
 /// A name without its case: its bytes in two words, 0x20 masked out of each, so that a comparison is two words'.
@@ -67,6 +107,8 @@ impl Table {
                 id: count - 1,
                 full_name,
                 subcommands: Vec::new(),
+                one_key: OneKey::of(command),
+                first_key: first_key_of(command),
             }
         };
         let mut commands = Vec::new();
@@ -83,6 +125,7 @@ impl Table {
             [Slot {
                 folded: (0, 0),
                 number: EMPTY,
+                is_exact: true,
             }; SLOTS],
         );
         for (number, registered) in commands.iter().enumerate() {
@@ -96,6 +139,11 @@ impl Table {
             slots[slot] = Slot {
                 folded,
                 number: number as u16,
+                is_exact: registered
+                    .command
+                    .name
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphabetic()),
             };
         }
         Table {
@@ -116,15 +164,15 @@ impl Table {
             let Slot {
                 folded: known,
                 number,
+                is_exact,
             } = self.slots[slot];
             if number == EMPTY {
                 return None;
             }
             if known == folded {
                 let registered = &self.commands[number as usize];
-                // Folding confuses a letter with its other case only, but the underscore with DEL.
-                let exact = !name.contains(&0x7f);
-                return exact.then_some(registered);
+                let known = registered.command.name.as_bytes();
+                return (is_exact || known.eq_ignore_ascii_case(name)).then_some(registered);
             }
             slot = (slot + 1) % SLOTS;
         }
@@ -172,17 +220,29 @@ impl Table {
 #[inline]
 fn fold(name: &[u8]) -> Option<Folded> {
     const CASE: u64 = 0xdfdf_dfdf_dfdf_dfdf;
-    let word = |bytes: &[u8]| {
-        bytes
-            .iter()
-            .rev()
-            .fold(0u64, |word, &byte| word << 8 | u64::from(byte))
-            & CASE
-    };
-    match name.len() {
-        0..=8 => Some((word(name), 0)),
-        9..=MAX_FOLDED => Some((word(&name[..8]), word(&name[8..]))),
+    match name {
+        [] => Some((0, 0)),
+        [_, ..] if name.len() <= 8 => Some((word(name) & CASE, 0)),
+        [..] if name.len() <= MAX_FOLDED => {
+            let (low, high) = name.split_at(8);
+            Some((word(low) & CASE, word(high) & CASE))
+        }
         _ => None,
+    }
+}
+
+/// One to eight bytes as a number, the first the lowest: the halves overlap where there are less than eight.
+#[inline]
+fn word(bytes: &[u8]) -> u64 {
+    let (len, byte) = (bytes.len(), |index: usize| {
+        u64::from(bytes[index]) << (8 * index)
+    });
+    match (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
+        (Some(first), Some(last)) => {
+            let last = u64::from(u32::from_le_bytes(*last)) << (8 * (len - 4));
+            u64::from(u32::from_le_bytes(*first)) | last
+        }
+        _ => byte(0) | byte(len / 2) | byte(len - 1),
     }
 }
 

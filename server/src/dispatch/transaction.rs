@@ -3,10 +3,7 @@
 //! EXEC locks the union of the shards that its commands and watched keys fall in, so that a transaction costs others
 //! no more than its own shards. A command that walks the keyspace or looks at the server as a whole locks all.
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Instant,
-};
+use std::sync::{Arc, atomic::Ordering};
 
 use hashbrown::HashSet;
 use protocol::{
@@ -15,6 +12,7 @@ use protocol::{
 };
 use storage::{
     changes::Changes,
+    clock::Moment,
     db::Db,
     keyspace::{Key, Keyspace},
     shard::WatchMark,
@@ -243,16 +241,16 @@ fn run_all(
     session.flags.in_exec = true;
     reply.array(transaction.queued.len());
     let mut parts = Parts::default();
+    let mut clock = Moment::now();
     for queued in &transaction.queued {
         let registered = queued.registered;
         let mark = reply.mark();
         let written = reply.len();
-        let started = Instant::now();
         db.begin();
         let result = still_allowed(session, db, queued)
             .and_then(|()| call_any(session, db, registered.command, &queued.args(), reply));
         let metrics = &metrics.commands[registered.id];
-        let nanoseconds = started.elapsed().as_nanos() as u64;
+        let nanoseconds = clock.lap();
         metrics.record(nanoseconds);
         let outcome = Outcome {
             nanoseconds,

@@ -321,7 +321,7 @@ impl Protocol for Memcache {
                 then: Then::Read(1),
             };
         }
-        let server = self.session.server.clone();
+        let server = worker.server.clone();
         let now = server::now();
         worker.begin_turn(self.session.version);
         let settings = worker.current_settings(&server);

@@ -4,7 +4,7 @@ use protocol::{
     limits::Limits,
     resp::request::{RequestParser, Span, Step},
 };
-use storage::db::Db;
+use storage::{clock::Moment, db::Db};
 
 use super::connection::{Protocol, Then, Turn};
 use crate::{
@@ -103,7 +103,7 @@ impl Resp {
     ) -> Option<Turn> {
         let requests = std::mem::take(&mut worker.requests);
         let spans = std::mem::take(&mut worker.spans);
-        if requests.len() > 1 {
+        if requests.len() > 1 && db.keyspace().is_beyond_cache() {
             prefetch(db, &requests);
         }
         let mut stopped = None;
@@ -142,19 +142,21 @@ impl Resp {
         found: Option<Found<'static>>,
         args: &Args<'_>,
     ) -> Option<(Then, bool)> {
-        if is_http(args.word(0)) {
-            return Some((Then::Close, true));
-        }
         worker.commands += 1;
-        if let Some(found) = found {
+        match found {
             // Dispatch notes which subcommand runs.
-            worker.last_command =
-                Some(found.registered.id).filter(|_| found.registered.subcommands.is_empty());
+            Some(found) => {
+                worker.last_command =
+                    Some(found.registered.id).filter(|_| found.registered.subcommands.is_empty());
+            }
+            None if is_http(args.word(0)) => return Some((Then::Close, true)),
+            None => {}
         }
         let next = dispatch::execute(
             &mut self.session,
             db,
             &worker.metrics,
+            &mut worker.clock,
             found,
             args,
             &mut worker.reply,
@@ -216,9 +218,10 @@ impl Protocol for Resp {
     }
 
     fn process(&mut self, worker: &mut Worker, input: &[u8]) -> Turn {
-        let server = self.session.server.clone();
+        let server = worker.server.clone();
         let now = server::now();
         worker.begin_turn(self.session.version);
+        worker.clock = Moment::now();
         tracking::collect_broadcasts();
         let mut db = Db::new(&server.keyspace, self.session.database, now);
         db.set_client(self.session.client.id);
@@ -322,7 +325,6 @@ fn prefetch(db: &Db<'_>, requests: &[Request]) {
 }
 
 /// A web browser can be made to send its requests here: they end the connection before anything of them runs.
-#[inline]
 fn is_http(name: &[u8]) -> bool {
     match name.first() {
         Some(b'P' | b'p') => name.eq_ignore_ascii_case(b"post"),

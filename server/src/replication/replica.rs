@@ -22,7 +22,7 @@ use protocol::{
         request::{RequestParser, Step},
     },
 };
-use storage::{db::Db, keyspace::Keyspace};
+use storage::{clock::Moment, db::Db, keyspace::Keyspace};
 
 use crate::{
     config,
@@ -521,6 +521,7 @@ impl Applier<'_> {
                 &mut self.session,
                 &mut db,
                 &server.metrics.workers[0],
+                &mut Moment::now(),
                 found,
                 args,
                 &mut self.reply,

@@ -73,6 +73,30 @@ pub struct Flags {
     pub subscribed: bool,
 }
 
+impl Flags {
+    /// Whether it is a connection like most: nothing about it changes how a command on data runs.
+    #[inline]
+    pub fn are_plain(&self) -> bool {
+        const PLAIN: Flags = Flags {
+            authenticated: true,
+            closing: false,
+            replies_off: false,
+            skip_next: false,
+            no_touch: false,
+            loads: false,
+            from_primary: false,
+            handed_over: false,
+            in_transaction: false,
+            in_exec: false,
+            monitors: false,
+            tracks_reads: false,
+            caching: false,
+            subscribed: false,
+        };
+        *self == PLAIN
+    }
+}
+
 impl Session {
     pub fn new(server: Arc<Server>, client: Arc<Client>) -> Session {
         let authenticated = server.acl.is_open();

@@ -15,7 +15,7 @@ use protocol::{
         request::{RequestParser, Step},
     },
 };
-use storage::{db::Db, time::Timestamp};
+use storage::{clock::Moment, db::Db, time::Timestamp};
 
 use super::{
     base,
@@ -321,6 +321,7 @@ impl Replay {
             &mut self.session,
             &mut db,
             metrics,
+            &mut Moment::now(),
             Some(found),
             args,
             &mut self.reply,
