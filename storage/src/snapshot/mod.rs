@@ -126,7 +126,8 @@ impl<'k> Ready<'k> {
     /// `None` while another snapshot runs.
     pub fn new(keyspace: &'k Keyspace) -> Option<Ready<'k>> {
         let taken = keyspace.snapshot_running.swap(true, Ordering::AcqRel);
-        (!taken).then_some(Ready { keyspace })
+        // Not made before it is known that it may be: dropping one gives up the right.
+        (!taken).then(|| Ready { keyspace })
     }
 
     /// Makes the cut: the snapshot is of the moment at which `at_cut` runs, with every shard locked.

@@ -146,6 +146,8 @@ proptest! {
             let mut snapshot = Ready::new(&keyspace).expect("no other runs").cut(|| ());
             let entries: usize = snapshot.sizes().iter().map(|size| size.entries).sum();
             prop_assert_eq!(entries, expected.len());
+            // Not even when it is asked for again.
+            prop_assert!(Ready::new(&keyspace).is_none());
             prop_assert!(Ready::new(&keyspace).is_none());
             let mut data = Data::new();
             for change in changes {
