@@ -40,6 +40,8 @@ pub struct Db<'a> {
     locked: Locked<'a>,
     index: usize,
     now: Timestamp,
+    /// Deadlines up to here have passed.
+    expired_by: Timestamp,
     touch: Touch,
     tracker: Tracker,
     /// Bytes that commands may still use before the limit is looked at again.
@@ -70,6 +72,7 @@ impl<'a> Db<'a> {
             locked: Locked::None,
             index,
             now,
+            expired_by: now,
             touch: Touch::Yes,
             tracker: keyspace.eviction.tracker(),
             room: 0,
@@ -102,7 +105,21 @@ impl<'a> Db<'a> {
     }
 
     pub fn set_now(&mut self, now: Timestamp) {
+        if self.expired_by == self.now {
+            self.expired_by = now;
+        }
         self.now = now;
+    }
+
+    /// The instant by which an entry or a field has expired, or has not.
+    pub fn expired_by(&self) -> Timestamp {
+        self.expired_by
+    }
+
+    /// From now on nothing expires in this view: for commands that have been run elsewhere before, on what was there
+    /// then.
+    pub fn expire_nothing(&mut self) {
+        self.expired_by = Timestamp::MIN;
     }
 
     pub fn index(&self) -> usize {
@@ -272,7 +289,10 @@ impl<'a> Db<'a> {
                 continue;
             }
             if let Some(place) = self.table(key.hash).find(key.hash, key.bytes)
-                && self.table(key.hash).entry(place).is_expired(self.now)
+                && self
+                    .table(key.hash)
+                    .entry(place)
+                    .is_expired(self.expired_by)
             {
                 self.delete_expired(key, place);
             }
@@ -389,7 +409,7 @@ impl<'a> Db<'a> {
     #[inline]
     pub fn peek(&self, key: Key<'_>) -> Option<EntryRef<'_>> {
         let entry = self.table(key.hash).get(key.hash, key.bytes)?;
-        if entry.is_expired(self.now) {
+        if entry.is_expired(self.expired_by) {
             if self.keyspace.deletes_expired() {
                 self.met_expired
                     .borrow_mut()
@@ -622,7 +642,7 @@ impl<'a> Db<'a> {
 
     /// Removes up to `limit` expired fields of a hash, and says so: how many. No use of the key.
     pub fn expire_fields(&mut self, key: Key<'_>, limit: usize) -> usize {
-        let (now, touch) = (self.now, self.touch);
+        let (now, touch) = (self.expired_by, self.touch);
         let logged = self.changes.listeners.contains(Listeners::LOG);
         let mut deletion: Vec<Box<[u8]>> = vec![b"HDEL".as_slice().into(), key.bytes.into()];
         self.touch = Touch::No;
@@ -790,7 +810,7 @@ impl<'a> Db<'a> {
     /// Where the key is, after deleting it if it has expired.
     #[inline]
     fn live(&mut self, key: Key<'_>) -> Option<Place> {
-        let (index, now) = (self.index, self.now);
+        let (index, now) = (self.index, self.expired_by);
         let shard = self.shard_mut(key.hash);
         let place = shard.tables[index].find(key.hash, key.bytes)?;
         if shard.snapshot.is_some() {
@@ -836,7 +856,7 @@ impl<'a> Db<'a> {
         overwrite: impl FnOnce(&mut Table, Place, u16) -> bool,
         build: impl FnOnce() -> Entry,
     ) {
-        let (index, now) = (self.index, self.now);
+        let (index, now) = (self.index, self.expired_by);
         let number = self.keyspace.shard_of(key.hash);
         let eviction = &self.keyspace.eviction;
         let shard = locked_shard(&mut self.locked, number);
@@ -915,7 +935,7 @@ impl<'a> Db<'a> {
         let table = self.table(key.hash);
         let place = table.find(key.hash, key.bytes)?;
         let keys = self.shard(key.hash).tables.iter().map(Table::len).sum();
-        if table.entry(place).is_expired(self.now) {
+        if table.entry(place).is_expired(self.expired_by) {
             self.delete_expired(key, place);
             return Some(keys);
         }

@@ -168,7 +168,9 @@ fn restore(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
         // Beyond the end of time is long ago, as for other servers.
         Timestamp(ttl.wrapping_add(from))
     });
-    if deadline.is_some_and(|deadline| deadline <= db.now()) && db.keyspace().deletes_expired() {
+    if deadline.is_some_and(|deadline| deadline <= db.expired_by())
+        && db.keyspace().deletes_expired()
+    {
         if deleted {
             db.changed(key, EventClass::Generic, "del");
             db.changes.log_instead(&[b"DEL", key.bytes]);

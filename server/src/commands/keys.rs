@@ -1243,7 +1243,7 @@ fn set_deadline(
         reply.integer(0);
         return Ok(());
     }
-    if deadline <= db.now() && db.keyspace().deletes_expired() {
+    if deadline <= db.expired_by() && db.keyspace().deletes_expired() {
         db.delete(key);
         db.changed(key, EventClass::Generic, "del");
         db.changes.log_instead(&[b"DEL", key.bytes]);

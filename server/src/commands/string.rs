@@ -976,7 +976,7 @@ impl<'a> SetOptions<'a> {
 
 /// A deadline that has passed already deletes the key, unless this server leaves that to its primary.
 fn deleted_by_deadline(db: &Db<'_>, deadline: Option<Timestamp>) -> bool {
-    db.keyspace().deletes_expired() && deadline.is_some_and(|deadline| deadline <= db.now())
+    db.keyspace().deletes_expired() && deadline.is_some_and(|deadline| deadline <= db.expired_by())
 }
 
 /// Sets a key to a string that may have a deadline, and says so; a deadline in the past deletes it.

@@ -189,7 +189,7 @@ impl Transaction {
             let table = &db.shard(key.hash).tables[*database];
             table
                 .get(key.hash, key.bytes)
-                .is_some_and(|entry| entry.is_expired(db.now()))
+                .is_some_and(|entry| entry.is_expired(db.expired_by()))
         };
         self.mark.is_touched() || self.watched.iter().any(expired)
     }

@@ -4,7 +4,7 @@ use storage::{changes::EventClass, db::Db, keyspace::Key, time::Timestamp, value
 
 use super::{
     fields::{self, FieldWords},
-    log_words, write_time,
+    log_words,
 };
 use crate::{
     commands::{
@@ -112,7 +112,7 @@ fn set_deadlines(
     name: &str,
     reply: &mut Reply,
 ) -> Result {
-    let (key, now) = (args.key(1), write_time(db));
+    let (key, now) = (args.key(1), db.expired_by());
     let keyword = fields::keyword(args, 3)?;
     let conditions = Conditions::read(args.from(3).take(keyword - 3))?;
     let fields = FieldWords::read(args, keyword + 1, 1)?;
@@ -271,7 +271,7 @@ fn tell_deadlines(
     let hash = db.read::<Hash>(args.key(1))?;
     reply.array(fields.len());
     for field in fields.iter(args) {
-        let deadline = hash.and_then(|hash| hash.deadline(field, db.now()));
+        let deadline = hash.and_then(|hash| hash.deadline(field, db.expired_by()));
         reply.integer(match deadline {
             None => NO_FIELD,
             Some(None) => NO_DEADLINE,
@@ -297,7 +297,7 @@ pub(super) const HPERSIST: Command = Command {
 };
 
 fn hpersist(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
-    let (key, now) = (args.key(1), write_time(db));
+    let (key, now) = (args.key(1), db.expired_by());
     let fields = fields::after_keyword(args)?;
     reply.array(fields.len());
     let mut persisted = Vec::new();

@@ -13,9 +13,7 @@ use storage::{
     },
 };
 
-use super::{
-    changed_fields, deadlines, limits, log_pairs, log_words, tell_replaced, write_time, write_value,
-};
+use super::{changed_fields, deadlines, limits, log_pairs, log_words, tell_replaced, write_value};
 use crate::{
     commands::deadline::{self, Base, Unit},
     dispatch::{
@@ -85,7 +83,7 @@ pub(super) fn count_expired(db: &Db<'_>, fields: usize) {
 
 /// A deadline that has passed removes its field, unless this server leaves that to its primary.
 pub(super) fn is_past(db: &Db<'_>, deadline: Timestamp) -> bool {
-    db.keyspace().deletes_expired() && deadline <= db.now()
+    db.keyspace().deletes_expired() && deadline <= db.expired_by()
 }
 
 pub(super) const HGETDEL: Command = Command {
@@ -104,7 +102,7 @@ pub(super) const HGETDEL: Command = Command {
 };
 
 fn hgetdel(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
-    let (key, now) = (args.key(1), db.now());
+    let (key, now) = (args.key(1), db.expired_by());
     let fields = after_keyword(args)?;
     reply.array(fields.len());
     let mut removed = Vec::new();
@@ -142,13 +140,13 @@ pub(super) const HGETEX: Command = Command {
 };
 
 fn hgetex(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
-    let (key, now) = (args.key(1), db.now());
+    let (key, now) = (args.key(1), db.expired_by());
     let keyword = keyword(args, 1)?;
     let options = Options::read(args, keyword, Allowed::Deadline)?;
     let fields = FieldWords::read(args, keyword + 1, 1)?;
     // The type of the key comes before the value of the time.
     let exists = db.write::<Hash>(key)?.is_some();
-    let expiry = options.expiry.resolve(now, "hgetex")?;
+    let expiry = options.expiry.resolve(db.now(), "hgetex")?;
     reply.array(fields.len());
     if !exists {
         (0..fields.len()).for_each(|_| reply.null());
@@ -197,7 +195,7 @@ pub(super) const HSETEX: Command = Command {
 };
 
 fn hsetex(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
-    let (key, now) = (args.key(1), db.now());
+    let (key, now) = (args.key(1), db.expired_by());
     let keyword = keyword(args, 1)?;
     let options = Options::read(args, keyword, Allowed::All)?;
     let fields = FieldWords::read(args, keyword + 1, 2)?;
@@ -214,7 +212,7 @@ fn hsetex(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
         reply.integer(0);
         return Ok(());
     }
-    let expiry = options.expiry.resolve(now, "hsetex")?;
+    let expiry = options.expiry.resolve(db.now(), "hsetex")?;
     if fields_pass {
         set_fields(db, key, args, fields, expiry)?;
     }
@@ -229,7 +227,7 @@ fn set_fields(
     fields: FieldWords,
     expiry: Resolved,
 ) -> Result {
-    let (limits, now) = (limits(db.settings()), write_time(db));
+    let (limits, now) = (limits(db.settings()), db.expired_by());
     let past = matches!(expiry, Resolved::At(at) if is_past(db, at));
     let deadline = match expiry {
         Resolved::Keep => FieldDeadline::Keep,
@@ -281,7 +279,7 @@ fn set_fields(
 
 /// Logs fields that kept the deadlines they had, which may differ.
 fn log_kept(db: &mut Db<'_>, key: Key<'_>, pairs: &[&[u8]]) {
-    let now = db.now();
+    let now = db.expired_by();
     for pair in pairs.chunks_exact(2) {
         let hash = db.peek(key).map(|entry| entry.value());
         let deadline = match hash {

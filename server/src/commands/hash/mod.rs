@@ -108,7 +108,7 @@ fn set_pairs(db: &mut Db<'_>, args: &Args<'_>, command: &str) -> Result<usize> {
         return Err(Error::wrong_arity(command));
     }
     let key = args.key(1);
-    let (limits, now) = (limits(db.settings()), write_time(db));
+    let (limits, now) = (limits(db.settings()), db.expired_by());
     let pairs = (args.len() - 2) / 2;
     let mut hash = db.write_or_create(key, Hash::new)?;
     if pairs > 1 {
@@ -146,7 +146,7 @@ const HSETNX: Command = Command {
 
 fn hsetnx(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
     let (key, field, value) = (args.key(1), args.word(2), args.word(3));
-    let (limits, now) = (limits(db.settings()), write_time(db));
+    let (limits, now) = (limits(db.settings()), db.expired_by());
     let exists = db
         .write::<Hash>(key)?
         .is_some_and(|hash| hash.contains(field, now));
@@ -182,7 +182,7 @@ const HGET: Command = Command {
 fn hget(db: &Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
     let hash = db.read::<Hash>(args.key(1))?;
     write_value(
-        hash.and_then(|hash| hash.get(args.word(2), db.now())),
+        hash.and_then(|hash| hash.get(args.word(2), db.expired_by())),
         reply,
     );
     Ok(())
@@ -207,7 +207,10 @@ fn hmget(db: &Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
     let hash = db.read::<Hash>(args.key(1))?;
     reply.array(args.len() - 2);
     for field in args.from(2) {
-        write_value(hash.and_then(|hash| hash.get(field, db.now())), reply);
+        write_value(
+            hash.and_then(|hash| hash.get(field, db.expired_by())),
+            reply,
+        );
     }
     Ok(())
 }
@@ -228,7 +231,7 @@ const HDEL: Command = Command {
 };
 
 fn hdel(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
-    let (key, now) = (args.key(1), write_time(db));
+    let (key, now) = (args.key(1), db.expired_by());
     let removed = match db.write::<Hash>(key)? {
         None => 0,
         Some(mut hash) => args
@@ -279,7 +282,7 @@ const HSTRLEN: Command = Command {
 
 fn hstrlen(db: &Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
     let hash = db.read::<Hash>(args.key(1))?;
-    let value = hash.and_then(|hash| hash.get(args.word(2), db.now()));
+    let value = hash.and_then(|hash| hash.get(args.word(2), db.expired_by()));
     reply.integer(value.map_or(0, |value| value.text_len() as i64));
     Ok(())
 }
@@ -301,7 +304,7 @@ const HEXISTS: Command = Command {
 
 fn hexists(db: &Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
     let hash = db.read::<Hash>(args.key(1))?;
-    let exists = hash.is_some_and(|hash| hash.contains(args.word(2), db.now()));
+    let exists = hash.is_some_and(|hash| hash.contains(args.word(2), db.expired_by()));
     reply.integer(i64::from(exists));
     Ok(())
 }
@@ -324,7 +327,7 @@ const HINCRBY: Command = Command {
 fn hincrby(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
     const NOT_AN_INTEGER: Error = Error::from_static("ERR hash value is not an integer");
     let (key, field, by) = (args.key(1), args.word(2), args.integer(3)?);
-    let now = db.now();
+    let now = db.expired_by();
     let old = match db.write::<Hash>(key)? {
         Some(hash) => match hash.get(field, now) {
             Some(value) => value.integer().ok_or(NOT_AN_INTEGER)?,
@@ -357,7 +360,7 @@ const HINCRBYFLOAT: Command = Command {
 fn hincrbyfloat(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
     const NOT_A_FLOAT: Error = Error::from_static("ERR hash value is not a float");
     const NOT_FINITE: Error = Error::from_static("ERR value is NaN or Infinity");
-    let (key, field, now) = (args.key(1), args.word(2), db.now());
+    let (key, field, now) = (args.key(1), args.word(2), db.expired_by());
     let by = LongDouble::parse(args.word(3)).ok_or(Error::NOT_A_FLOAT)?;
     if !by.is_finite() {
         return Err(NOT_FINITE);
@@ -389,7 +392,7 @@ fn store_sum(
     sum: &[u8],
     event: &'static str,
 ) -> Result {
-    let (limits, now) = (limits(db.settings()), write_time(db));
+    let (limits, now) = (limits(db.settings()), db.expired_by());
     let mut hash = db.write_or_create(key, Hash::new)?;
     let len = hash.len();
     let is_new = hash.set(field, sum, FieldDeadline::Keep, now, &limits);
@@ -400,16 +403,6 @@ fn store_sum(
     db.changed(key, EventClass::Hash, event);
     log_pairs(db, key, deadline, &[field, sum]);
     Ok(())
-}
-
-/// The time by which fields that a command changes have expired: none has where that is the primary's to say, since what
-/// comes from it is about fields as they are there.
-fn write_time(db: &Db<'_>) -> Timestamp {
-    if db.keyspace().deletes_expired() {
-        db.now()
-    } else {
-        Timestamp::MIN
-    }
 }
 
 /// Tells that so many of the fields just set were there, but had expired, if any were.

@@ -101,14 +101,14 @@ fn hvals(db: &Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
 
 fn write_all(db: &Db<'_>, args: &Args<'_>, part: Part, reply: &mut Reply) -> Result {
     let hash = db.read::<Hash>(args.key(1))?;
-    let len = hash.map_or(0, |hash| hash.len_at(db.now()));
+    let len = hash.map_or(0, |hash| hash.len_at(db.expired_by()));
     if part == Part::Both {
         reply.map(len);
     } else {
         reply.array(len);
     }
     if let Some(hash) = hash {
-        write_fields(hash, db.now(), reply, move |writer, field, value| {
+        write_fields(hash, db.expired_by(), reply, move |writer, field, value| {
             part.write(writer, field, value);
         });
     }
@@ -154,7 +154,7 @@ pub(super) const HRANDFIELD: Command = Command {
 fn hrandfield(db: &Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
     if args.len() == 2 {
         let hash = db.read::<Hash>(args.key(1))?;
-        match hash.and_then(|hash| hash.random(db.now(), &mut server::random_word)) {
+        match hash.and_then(|hash| hash.random(db.expired_by(), &mut server::random_word)) {
             Some((field, _)) => write_element(reply, field),
             None => reply.null(),
         }
@@ -162,7 +162,7 @@ fn hrandfield(db: &Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
     }
     let (count, part) = read_random(args)?;
     let hash = db.read::<Hash>(args.key(1))?;
-    let len = hash.map_or(0, |hash| hash.len_at(db.now()));
+    let len = hash.map_or(0, |hash| hash.len_at(db.expired_by()));
     let Some(hash) = hash.filter(|_| len > 0 && count != 0) else {
         reply.array(0);
         return Ok(());
@@ -173,18 +173,23 @@ fn hrandfield(db: &Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
     };
     if count < 0 {
         pairs.announce(reply, count.unsigned_abs() as usize);
-        write_draws(hash, count.unsigned_abs(), db.now(), pairs, reply);
+        write_draws(hash, count.unsigned_abs(), db.expired_by(), pairs, reply);
     } else {
         let count = len.min(usize::try_from(count).unwrap_or(usize::MAX));
         pairs.announce(reply, count);
         if count == len {
-            write_fields(hash, db.now(), reply, move |writer, field, value| {
+            write_fields(hash, db.expired_by(), reply, move |writer, field, value| {
                 pairs.write(writer, field, value);
             });
         } else {
-            hash.sample(count, db.now(), &mut server::random_word, |field, value| {
-                pairs.write(reply, field, value);
-            });
+            hash.sample(
+                count,
+                db.expired_by(),
+                &mut server::random_word,
+                |field, value| {
+                    pairs.write(reply, field, value);
+                },
+            );
         }
     }
     Ok(())
@@ -280,7 +285,7 @@ fn hscan(db: &Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
     };
     let options = ScanOptions::read(args, 3)?;
     let mut found: Vec<Vec<u8>> = Vec::new();
-    let next = hash.scan(cursor, options.count, db.now(), |field, value| {
+    let next = hash.scan(cursor, options.count, db.expired_by(), |field, value| {
         let field = field.to_vec();
         if options.matches(&field) {
             found.push(field);

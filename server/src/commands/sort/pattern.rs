@@ -68,7 +68,9 @@ impl<'a> Pattern<'a> {
         let name = [before, element.bytes(&mut scratch), after].concat();
         let value = db.get(Key::new(&name))?.value();
         match (field, value) {
-            (Some(field), ValueRef::Hash(hash)) => hash.get(field, db.now()).map(Found::Element),
+            (Some(field), ValueRef::Hash(hash)) => {
+                hash.get(field, db.expired_by()).map(Found::Element)
+            }
             (Some(_), _) => None,
             (None, value) => Text::of(value).map(Found::Text),
         }

@@ -15,7 +15,7 @@ use protocol::{
         request::{RequestParser, Step},
     },
 };
-use storage::{clock::Moment, db::Db, time::Timestamp};
+use storage::{clock::Moment, db::Db};
 
 use super::{
     base,
@@ -25,12 +25,10 @@ use crate::{
     dispatch::{self, args::Args, command::Reply},
     log,
     persistence::loader,
-    server::Server,
+    server::{self, Server},
     session::Session,
 };
 
-/// The time that commands are run at.
-const BEFORE_DEADLINES: Timestamp = Timestamp(0);
 /// Bytes read at once.
 const CHUNK: usize = 1 << 20;
 
@@ -315,7 +313,8 @@ impl Replay {
         let found = dispatch::find(args)
             .ok_or_else(|| Trouble::Refused(String::from_utf8_lossy(args.word(0)).into_owned()))?;
         // A deadline that has passed by now may be taken back by a later command: none passes before the log's end.
-        let mut db = Db::new(&server.keyspace, self.session.database, BEFORE_DEADLINES);
+        let mut db = Db::new(&server.keyspace, self.session.database, server::now());
+        db.expire_nothing();
         let metrics = &server.metrics.workers[0];
         let _ = dispatch::execute(
             &mut self.session,
