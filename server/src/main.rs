@@ -17,7 +17,7 @@ use server::{
     log, maintenance,
     net::listener::{self, Listening},
     persistence::{aof, recovery, snapshot},
-    runtime,
+    replication, runtime,
     server::{Server, ShutdownRequest},
     session::registry::Wire,
 };
@@ -273,8 +273,16 @@ fn run(server: &Arc<Server>, listeners: Vec<Listening>) -> Result<(), String> {
                 }
             };
             // What is on disk is all there is, and more than has been loaded.
-            if server.loading.is_active() || save_before_end(server, request) {
+            if server.loading.is_active() {
                 return Ok::<_, String>(request);
+            }
+            let writes_wait = !request.now && replication::wait_for_replicas(server).await;
+            if save_before_end(server, request) {
+                replication::finish(server);
+                return Ok(request);
+            }
+            if writes_wait {
+                server.pause.end();
             }
         }
     })?;

@@ -63,6 +63,7 @@ pub async fn run(server: Arc<Server>) {
             sweep(&server, server::now());
         }
         flush_when_due(&server, server::now());
+        replication::enforce_limits(&server);
         evict(&server, server::now());
         if ticks.is_multiple_of(10) {
             clock::compare();

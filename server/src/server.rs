@@ -194,7 +194,7 @@ impl Server {
         self.replication.configure(&from);
         self.clients
             .guard
-            .configure(&from.client_output_buffer_limit);
+            .configure(&from.client_output_buffer_limit, from.repl_backlog_size);
         self.clients.memory.configure(&from);
         log::set_level(from.loglevel.into());
     }

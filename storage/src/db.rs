@@ -856,7 +856,7 @@ impl<'a> Db<'a> {
         overwrite: impl FnOnce(&mut Table, Place, u16) -> bool,
         build: impl FnOnce() -> Entry,
     ) {
-        let (index, now) = (self.index, self.expired_by);
+        let (index, now) = (self.index, self.now);
         let number = self.keyspace.shard_of(key.hash);
         let eviction = &self.keyspace.eviction;
         let shard = locked_shard(&mut self.locked, number);

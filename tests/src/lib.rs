@@ -6,6 +6,7 @@
 //! - [`differential`] sends the same random commands to two servers and compares all they say;
 //!   [`grammar`] invents the commands, [`random`] the dice.
 //! - [`conversation`] does so with several connections at once, and compares pushes and their order too.
+//! - [`proxy`] stands between servers and cuts or stalls their connections.
 //!
 //! `FERRITE_REFERENCE=valkey` points the suites at the real servers instead of Ferrite: a test that fails there states
 //! something wrong. `FERRITE_BIN` names a ready-built Ferrite, otherwise it is built first. `PEERS_DIR` says where
@@ -16,6 +17,7 @@
 pub mod conversation;
 pub mod differential;
 pub mod grammar;
+pub mod proxy;
 pub mod random;
 pub mod server;
 pub mod table;

@@ -377,7 +377,16 @@ fn run(
                 .iter()
                 .filter(|(name, _)| known_to_program(name))
             {
-                command.arg(format!("--{name}")).arg(value);
+                command.arg(format!("--{name}"));
+                match name.as_str() {
+                    // Of several words, which the originals want one by one.
+                    "replicaof" | "client-output-buffer-limit" => {
+                        command.args(value.split(' '));
+                    }
+                    _ => {
+                        command.arg(value);
+                    }
+                }
             }
         }
     }

@@ -102,6 +102,11 @@ impl User {
         Arc::new(user)
     }
 
+    /// Whom no rules concern: the server itself, when it loads its log or applies its primary's stream.
+    pub fn of_the_server() -> Arc<User> {
+        User::new(DEFAULT_USER, Permissions::everything())
+    }
+
     /// Whether every command on everything is allowed.
     #[inline]
     pub fn is_unrestricted(&self) -> bool {

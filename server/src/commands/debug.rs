@@ -258,8 +258,8 @@ fn reload(session: &Session, db: &mut Db<'_>, args: &Args<'_>) -> Result {
         }
         let loaded =
             recovery::load_file(server, Some(db), existing).and_then(|found| match found {
-                true => Ok(()),
-                false => Err("There is no RDB file to load".into()),
+                Some(_) => Ok(()),
+                None => Err("There is no RDB file to load".into()),
             });
         loaded.map_err(|reason| {
             log::warning(reason);

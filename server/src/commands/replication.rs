@@ -17,7 +17,7 @@ use crate::{
         replica::LinkState,
     },
     server::{Server, now},
-    session::Session,
+    session::{Patience, Session},
 };
 
 pub const COMMANDS: &[&Command] = &[
@@ -425,7 +425,7 @@ fn wait(session: &mut Session, args: &Args<'_>, reply: &mut Reply) -> Result {
     let replication = session.server.replication.clone();
     let offset = session
         .patience
-        .map_or_else(|| replication.offset(), |(_, offset)| offset);
+        .map_or_else(|| replication.offset(), |patience| patience.offset);
     let reached = replication.acknowledged(offset) as i64;
     if reached < wanted
         && go_on_waiting(session, timeout, || {
@@ -455,15 +455,19 @@ fn go_on_waiting(session: &mut Session, timeout_ms: i64, first: impl FnOnce()) -
     }
     let now = now().millis();
     let until = match session.patience {
-        Some((until, _)) => until,
+        Some(patience) => patience.until_ms,
         None => {
-            let until = match timeout_ms {
+            let until_ms = match timeout_ms {
                 0 => i64::MAX,
                 timeout => now.saturating_add(timeout),
             };
-            session.patience = Some((until, session.server.replication.offset()));
+            session.patience = Some(Patience {
+                until_ms,
+                offset: session.server.replication.offset(),
+                logged: session.server.aof.end(),
+            });
             first();
-            until
+            until_ms
         }
     };
     if now >= until {
@@ -513,10 +517,19 @@ fn wait_aof(session: &mut Session, args: &Args<'_>, reply: &mut Reply) -> Result
             "WAITAOF cannot be used when numlocal is set but appendonly is disabled.",
         ));
     }
-    let synced = i64::from(server.aof.is_enabled() && server.aof.is_all_synced());
-    // Replicas tell what they have, not what they have on disk.
-    let reached = 0;
-    if (synced < local || reached < replicas) && go_on_waiting(session, timeout, || {}) {
+    let (offset, logged) = session.patience.map_or_else(
+        || (server.replication.offset(), server.aof.end()),
+        |patience| (patience.offset, patience.logged),
+    );
+    let synced = i64::from(server.aof.is_enabled() && server.aof.on_disk() >= logged);
+    let reached = server.replication.on_disk(offset) as i64;
+    if (synced < local || reached < replicas)
+        && go_on_waiting(session, timeout, || {
+            server
+                .replication
+                .append_plain(&[b"REPLCONF", b"GETACK", b"*"]);
+        })
+    {
         return Ok(());
     }
     session.patience = None;

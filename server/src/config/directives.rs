@@ -145,7 +145,7 @@ directives! {
         /// Options of SHUTDOWN that SIGTERM has.
         shutdown_on_sigterm: ShutdownOptions = shutdown_options(), "shutdown-on-sigterm", AtRunTime, Effective;
         /// Seconds a shutdown waits for replicas that are behind.
-        shutdown_timeout: u32 = integer(10, 0, INT_MAX), "shutdown-timeout", AtRunTime, REPLICATION;
+        shutdown_timeout: u32 = integer(10, 0, INT_MAX), "shutdown-timeout", AtRunTime, Effective;
         /// Service manager that is told when the server is ready.
         supervised: Supervised = choice(Supervised::No), "supervised", AtStart,
             AcceptedWithoutEffect("no manager is notified");
@@ -460,7 +460,7 @@ directives! {
         repl_backlog_size: u64 = memory(10 * MB, 1, LONG_MAX).raised_to(16 << 10), "repl-backlog-size", AtRunTime,
             Effective;
         /// Seconds the changes are kept when no replica is left; 0 keeps them.
-        repl_backlog_ttl: u64 = integer(3600, 0, i64::MAX), "repl-backlog-ttl", AtRunTime, REPLICATION;
+        repl_backlog_ttl: u64 = integer(3600, 0, i64::MAX), "repl-backlog-ttl", AtRunTime, Effective;
         /// Gathers small packets to replicas.
         repl_disable_tcp_nodelay: bool = yes_no(false), "repl-disable-tcp-nodelay", AtRunTime, REPLICATION;
         /// How a replica takes over a full sync.

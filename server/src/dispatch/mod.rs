@@ -288,6 +288,8 @@ pub fn resolve<'t>(
 
 /// How long a command that writes waits for a disk that is behind, before it asks again.
 pub const DISK_WAIT_MS: i64 = 10;
+/// How soon the primary's stream tries again while a script holds the server up.
+const SCRIPT_WAIT_MS: i64 = 10;
 
 /// Whether so much waits to be written that who changes data should wait.
 #[inline]
@@ -326,6 +328,9 @@ fn admit(
         return Err(Error::LOADING);
     }
     if session.server.scripting.slow.any() && !command.has(Flag::AllowBusy) {
+        if session.flags.from_primary {
+            return Ok(Gate::Wait(server::now().millis() + SCRIPT_WAIT_MS));
+        }
         return Err(session.server.scripting.slow.busy());
     }
     if session.flags.subscribed && session.version == Version::Resp2 {
@@ -457,9 +462,8 @@ fn subscribers_may(registered: &Registered) -> Result {
 /// Whether a command may not run while the disk fails: it would change what may get lost. PING tells health checks so.
 #[cold]
 fn refused_unsaved(session: &Session, command: &Command) -> bool {
-    let obeys = session.flags.from_primary || session.flags.loads;
     let refuses = command.is_write() || command.name == "PING" || exec_writes(session, command);
-    refuses && !obeys
+    refuses && !session.repeats()
 }
 
 /// Whether it is such a command, or the EXEC of a transaction with one.
@@ -507,7 +511,10 @@ fn commands_in_transaction(
     if registered.command.has(Flag::NoMulti) {
         return Err(Error::not_in_transaction(&registered.full_name));
     }
-    let limit = session.server.config.settings().client_query_buffer_limit;
+    let limit = match session.repeats() {
+        true => u64::MAX,
+        false => session.server.config.settings().client_query_buffer_limit,
+    };
     let queued = transaction::Queued::new(registered, args);
     let transaction = session.transaction.get_or_insert_default();
     let count = transaction.push(queued, limit)?;

@@ -30,6 +30,7 @@ use storage::{
 
 use crate::{
     log,
+    replication::Standing,
     server::{self, Server},
 };
 
@@ -70,6 +71,23 @@ impl Origin {
     }
 }
 
+impl Origin {
+    /// Where the data stands in a history, if the file says so in full.
+    pub fn standing(self, databases: usize) -> Option<Standing> {
+        let id = self.id.filter(|id| {
+            id.len() == HISTORY_NAME_LEN && id.bytes().all(|byte| byte.is_ascii_hexdigit())
+        })?;
+        Some(Standing {
+            id,
+            offset: self.offset?,
+            database: self.database.min(databases - 1),
+        })
+    }
+}
+
+/// Hexadecimal digits of a history's name.
+const HISTORY_NAME_LEN: usize = 40;
+
 /// What came of loading.
 #[derive(Debug, Default)]
 pub(super) struct Loaded {
@@ -77,6 +95,8 @@ pub(super) struct Loaded {
     pub(super) expired: u64,
     pub(super) empty: u64,
     pub(super) origin: Origin,
+    /// Keys that had expired, where somebody wants to know.
+    pub(super) lost: Vec<(usize, Box<[u8]>)>,
     /// Sources of libraries of functions.
     pub(super) functions: Vec<Vec<u8>>,
 }
@@ -89,6 +109,8 @@ pub(super) struct Loader<'s> {
     pub(super) keyspace: &'s Keyspace,
     pub(super) existing: Existing,
     pub(super) now: Timestamp,
+    /// Whether the keys that had expired are wanted.
+    pub(super) notes_lost: bool,
 }
 
 impl Loader<'_> {
@@ -122,7 +144,7 @@ impl Loader<'_> {
             drop(sender);
             for worker in workers {
                 match worker.join() {
-                    Ok(part) => loaded.add(&part),
+                    Ok(part) => loaded.add(part),
                     Err(_) => failure.note(0, "internal error".into()),
                 }
             }
@@ -249,6 +271,9 @@ impl Loader<'_> {
                 // A replica keeps what its primary has not deleted yet.
                 if is_over && self.server.keyspace.deletes_expired() {
                     loaded.expired += 1;
+                    if self.notes_lost {
+                        loaded.lost.push((db.index(), entry.key.into()));
+                    }
                     return Ok(());
                 }
                 put(db, entry, self.existing)?;
@@ -285,7 +310,8 @@ impl Loader<'_> {
 }
 
 impl Loaded {
-    fn add(&mut self, part: &Loaded) {
+    fn add(&mut self, part: Loaded) {
+        self.lost.extend(part.lost);
         self.keys += part.keys;
         self.expired += part.expired;
         self.empty += part.empty;

@@ -21,6 +21,7 @@ pub use super::loader::Origin;
 use super::loader::{Existing, Loaded, Loader, explain};
 use crate::{
     dispatch, log,
+    replication::Part,
     scripting::functions::{Functions, Prepared},
     server::{self, Server},
 };
@@ -39,17 +40,35 @@ pub struct Copied {
 /// What is wrong with it: the server must not start on half the data.
 pub fn load_snapshot(server: &Arc<Server>) -> Result<(), String> {
     let started = Instant::now();
-    if load_file(server, None, Existing::Refuse)? {
+    let part = match server.config.settings().replicaof {
+        None => Part::Primary,
+        // What has expired is its primary's to delete.
+        Some(_) => Part::Replica,
+    };
+    server.keyspace.set_deletes_expired(part == Part::Primary);
+    if let Some(found) = load_file(server, None, Existing::Refuse)? {
         log::notice(format!(
             "DB loaded from disk: {:.3} seconds",
             started.elapsed().as_secs_f64()
         ));
+        if let Some(standing) = found.origin.standing(server.keyspace.databases()) {
+            server
+                .replication
+                .restore(server, standing, part, found.lost);
+        }
     }
     server.keyspace.statistics.dirty.store(0, Ordering::Relaxed);
     Ok(())
 }
 
-/// Loads the snapshot file into the view, which has all shards locked; without one, on several threads. False if there
+/// What a snapshot file told beside its entries.
+pub struct Found {
+    pub origin: Origin,
+    /// Keys that had expired and are not there therefore.
+    pub lost: Vec<(usize, Box<[u8]>)>,
+}
+
+/// Loads the snapshot file into the view, which has all shards locked; without one, on several threads. `None` if there
 /// is no file.
 ///
 /// # Errors
@@ -58,12 +77,12 @@ pub fn load_file(
     server: &Arc<Server>,
     db: Option<&mut Db<'_>>,
     existing: Existing,
-) -> Result<bool, String> {
+) -> Result<Option<Found>, String> {
     let settings = server.config.settings();
     let path = settings.dir.join(&settings.dbfilename);
     let file = match File::open(&path) {
         Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => {
             return Err(format!(
                 "Fatal error: can't open the RDB file {} for reading: {error}",
@@ -81,6 +100,7 @@ pub fn load_file(
         keyspace: &server.keyspace,
         existing,
         now: server::now(),
+        notes_lost: db.is_none(),
     };
     let loaded = open(server, loader.now, file).and_then(|mut reader| match db {
         Some(db) => {
@@ -97,26 +117,26 @@ pub fn load_file(
             path.display()
         )
     })?;
-    loaded.settle(server)?;
-    Ok(true)
+    loaded.settle(server).map(Some)
 }
 
 impl Loaded {
     /// Says what was loaded, and loads the functions, each in place of one of the same name.
-    fn settle(self, server: &Arc<Server>) -> Result<(), String> {
+    fn settle(self, server: &Arc<Server>) -> Result<Found, String> {
         let Loaded {
             keys,
             expired,
             empty,
             functions,
-            origin: _,
+            origin,
+            lost,
         } = self;
         note_done(server, keys, expired, empty);
         for source in functions {
             let loaded = server.scripting.functions.load(server, &source, true);
             loaded.map_err(|error| unsound(&error))?;
         }
-        Ok(())
+        Ok(Found { origin, lost })
     }
 }
 
@@ -144,6 +164,7 @@ pub fn load_base<R: Read>(server: &Arc<Server>, input: R) -> Result<FileReader<R
         keyspace: &server.keyspace,
         existing: Existing::Refuse,
         now: server::now(),
+        notes_lost: false,
     };
     let mut reader = open(server, loader.now, input)?;
     let loaded = loader.load(&mut reader)?;
@@ -165,6 +186,7 @@ pub fn load_copy(
         keyspace,
         existing: Existing::Replace,
         now: server::now(),
+        notes_lost: false,
     };
     let mut reader = open(server, loader.now, input)?;
     let loaded = loader.load(&mut reader)?;

@@ -32,6 +32,7 @@ use crate::{
     config::{self, Settings},
     log,
     persistence::trouble::reason,
+    replication::Standing,
     server::{self, Server},
 };
 
@@ -180,8 +181,16 @@ pub fn write(
             None => thread::sleep(PATIENCE),
         }
     };
-    let snapshot = ready.cut(at_cut);
-    let mut file = DataFile::begin(server, output, purpose, snapshot.sizes())?;
+    let mut standing = None;
+    // Between two commands of the primary's stream, where data and offset agree.
+    let applying = server.replication.applying.lock();
+    let snapshot = ready.cut(|| {
+        standing = server.replication.standing();
+        at_cut();
+    });
+    drop(applying);
+    let standing = standing.filter(|_| purpose == Purpose::Snapshot);
+    let mut file = DataFile::begin(server, output, purpose, standing, snapshot.sizes())?;
     let snapshots = &server.snapshots;
     let limit = (storage::alloc::allocated_bytes() / BACKLOG_SHARE).max(MIN_BACKLOG);
     snapshots.backlog_limit.store(limit, Ordering::Relaxed);
@@ -206,10 +215,15 @@ pub fn write(
 }
 
 /// Writes all data while every shard is locked, so that nothing changes after it.
-fn write_locked(server: &Server, db: &Db<'_>, path: &Path) -> io::Result<()> {
+fn write_locked(
+    server: &Server,
+    db: &Db<'_>,
+    standing: Option<Standing>,
+    path: &Path,
+) -> io::Result<()> {
     let output = File::create(path)?;
     let sizes = vec![Size::default(); server.keyspace.databases()];
-    let mut file = DataFile::begin(server, output, Purpose::Snapshot, &sizes)?;
+    let mut file = DataFile::begin(server, output, Purpose::Snapshot, standing, &sizes)?;
     db.each_entry(|database, entry| file.entry(&server.keyspace, database, entry))?;
     file.finish()
 }
@@ -248,6 +262,7 @@ impl DataFile {
         server: &Server,
         output: File,
         purpose: Purpose,
+        standing: Option<Standing>,
         sizes: &[Size],
     ) -> io::Result<DataFile> {
         let settings = server.config.settings();
@@ -269,6 +284,9 @@ impl DataFile {
         ];
         for (key, value) in notes {
             writer.note(key.as_bytes(), value.as_bytes())?;
+        }
+        if let Some(standing) = standing {
+            standing.note_in(&mut writer)?;
         }
         for library in server.scripting.functions.all() {
             writer.function(&library.code)?;
@@ -542,26 +560,36 @@ pub fn save_finally(server: &Server) -> io::Result<()> {
     while !server.snapshots.begin() {
         thread::sleep(PATIENCE);
     }
+    // What a replica applies must not end between a command and its offset.
+    let applying = server.replication.applying.lock();
     let mut db = Db::new(&server.keyspace, 0, server::now());
     db.lock_all();
-    let result = save_locked(server, &db);
+    // Whoever goes on from the file's offset must not have been sent more.
+    server.replication.end_stream(true);
+    let standing = server.replication.standing();
+    let result = save_by(server, |beside| {
+        write_locked(server, &db, standing, beside)?;
+        Ok(u64::MAX)
+    });
     if result.is_ok() {
         // What is acknowledged is saved: so nothing is acknowledged any more.
-        std::mem::forget(db);
+        std::mem::forget((db, applying));
     } else {
+        server.replication.end_stream(false);
         db.unlock();
         server.snapshots.end();
     }
     result
 }
 
-/// Writes the snapshot file under all locks, which the caller holds.
+/// Writes the snapshot file under all locks, which the caller holds. Nobody can go on from it, since a stream that is
+/// being applied may be within a command.
 ///
 /// # Errors
 /// The disk's.
 pub fn save_locked(server: &Server, db: &Db<'_>) -> io::Result<()> {
     save_by(server, |beside| {
-        write_locked(server, db, beside)?;
+        write_locked(server, db, None, beside)?;
         Ok(u64::MAX)
     })
 }

@@ -7,13 +7,15 @@
 
 mod backlog;
 pub mod failover;
+mod maintenance;
 pub mod primary;
 pub mod replica;
 
 use std::{
+    io::{self, Write},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicI64, Ordering},
     },
     time::Duration,
 };
@@ -22,8 +24,10 @@ use parking_lot::{Condvar, Mutex};
 use storage::{
     changes::{Effect, Listeners},
     db::Db,
+    rdb::file::FileWriter,
 };
 
+pub use self::maintenance::{enforce_limits, finish, maintain, wait_for_replicas};
 use self::{backlog::Backlog, failover::Failover, primary::Replica, replica::Link};
 use crate::{
     config::Settings,
@@ -53,6 +57,39 @@ pub struct Replication {
     pub(crate) applying: Mutex<()>,
     /// `min-replicas-to-write` asks for some.
     wants_replicas: AtomicBool,
+    /// Since when there has been no replica; 0 while there are some.
+    alone_since_ms: AtomicI64,
+}
+
+/// Where data stands in a history: what a snapshot file says of itself, so that whoever loads it can go on from there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// The history's name, 40 hexadecimal digits.
+    pub id: String,
+    /// How much of it the data has.
+    pub offset: u64,
+    /// The database that the stream is in.
+    pub database: usize,
+}
+
+impl Standing {
+    /// Writes it into a snapshot file's head, as other servers do.
+    ///
+    /// # Errors
+    /// The file's.
+    pub fn note_in<W: Write>(&self, writer: &mut FileWriter<W>) -> io::Result<()> {
+        let (database, offset) = (self.database.to_string(), self.offset.to_string());
+        writer.note(b"repl-stream-db", database.as_bytes())?;
+        writer.note(b"repl-id", self.id.as_bytes())?;
+        writer.note(b"repl-offset", offset.as_bytes())
+    }
+}
+
+/// What a server is to others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    Primary,
+    Replica,
 }
 
 impl Default for Replication {
@@ -68,6 +105,7 @@ impl Default for Replication {
             failover: Failover::default(),
             applying: Mutex::default(),
             wants_replicas: AtomicBool::new(false),
+            alone_since_ms: AtomicI64::new(0),
         }
     }
 }
@@ -89,9 +127,13 @@ impl Replication {
     pub fn configure(&self, settings: &Settings) {
         let wants = settings.min_replicas_to_write > 0;
         self.wants_replicas.store(wants, Ordering::Relaxed);
+        let limit = match settings.client_output_buffer_limit.replica.hard_bytes {
+            0 => u64::MAX,
+            hard => hard,
+        };
         self.stream
             .lock()
-            .set_size(settings.repl_backlog_size as usize);
+            .set_size(settings.repl_backlog_size, limit);
     }
 
     pub fn is_active(&self) -> bool {
@@ -122,7 +164,7 @@ impl Replication {
         let mut bytes = Vec::new();
         encode_together(&mut bytes, &mut database, effects);
         stream.database = database;
-        stream.push(&bytes);
+        stream.push_effects(&bytes);
         drop(stream);
         self.more.notify_all();
     }
@@ -146,16 +188,71 @@ impl Replication {
         }
         let mut bytes = Vec::new();
         encode(&mut bytes, words.iter().copied());
-        self.stream.lock().push(&bytes);
+        let mut stream = self.stream.lock();
+        if !stream.ended {
+            stream.push(&bytes);
+        }
+        drop(stream);
         self.more.notify_all();
     }
 
     /// Keeps effects from here on. All shards are locked.
     pub(crate) fn activate(&self, server: &Server) {
-        let size = server.config.settings().repl_backlog_size as usize;
-        self.stream.lock().set_size(size);
-        self.active.store(true, Ordering::Relaxed);
-        server.keyspace.add_listener(Listeners::LOG);
+        self.settle_log(server, true, || self.active.store(true, Ordering::Relaxed));
+    }
+
+    /// Runs `change`, after which the keyspace tells what commands do if the append-only file (`logs`) or a stream
+    /// wants it.
+    pub fn settle_log(&self, server: &Server, logs: bool, change: impl FnOnce()) {
+        // Whoever changes one of the two sees the other.
+        let _stream = self.stream.lock();
+        change();
+        if logs || self.is_active() {
+            server.keyspace.add_listener(Listeners::LOG);
+        } else {
+            server.keyspace.remove_listener(Listeners::LOG);
+        }
+    }
+
+    /// Adds nothing any more, for the process is about to end; or goes on, since it is not.
+    pub fn end_stream(&self, ended: bool) {
+        self.stream.lock().ended = ended;
+    }
+
+    /// Where the data stands, if there is a stream. All shards are locked, and nothing is being applied.
+    pub fn standing(&self) -> Option<Standing> {
+        let stream = self.stream.lock();
+        self.is_active().then(|| Standing {
+            id: stream.id.clone(),
+            offset: stream.end(),
+            database: stream.database.unwrap_or(0),
+        })
+    }
+
+    /// Goes on from where loaded data stands: a replica asks its primary for the rest, and a primary's replicas need
+    /// not be sent everything. `lost` are keys that have expired meanwhile and were not loaded.
+    pub fn restore(
+        &self,
+        server: &Server,
+        standing: Standing,
+        part: Part,
+        lost: Vec<(usize, Box<[u8]>)>,
+    ) {
+        self.activate(server);
+        let mut stream = self.stream.lock();
+        match part {
+            Part::Primary => {
+                stream.go_on_from(standing.id, standing.offset);
+                drop(stream);
+                for (database, key) in lost {
+                    self.append(&[(database, vec![b"DEL".as_slice().into(), key])]);
+                }
+            }
+            Part::Replica => {
+                stream.restart(standing.id, standing.offset);
+                stream.database = Some(standing.database);
+            }
+        }
     }
 
     /// Names the history anew, so that no replica can go on from where it is.
@@ -229,40 +326,24 @@ impl Replication {
 
     /// How many replicas have acknowledged the stream up to `offset`.
     pub fn acknowledged(&self, offset: u64) -> usize {
+        self.count(|replica| replica.is_online() && replica.acknowledged() >= offset)
+    }
+
+    /// How many replicas have the stream up to `offset` on disk.
+    pub fn on_disk(&self, offset: u64) -> usize {
+        self.count(|replica| replica.is_online() && replica.on_disk() >= Some(offset))
+    }
+
+    fn count(&self, is_meant: impl Fn(&Replica) -> bool) -> usize {
         let replicas = self.replicas.lock();
-        let reached = |replica: &&Arc<Replica>| replica.acknowledged() >= offset;
-        replicas.iter().filter(reached).count()
+        replicas.iter().filter(|replica| is_meant(replica)).count()
     }
 
     /// How many replicas were heard of within so many seconds.
     pub fn good_replicas(&self, max_lag_seconds: i64) -> usize {
         let now = server::now().millis();
-        let replicas = self.replicas.lock();
-        let good = |replica: &&Arc<Replica>| {
+        self.count(|replica| {
             replica.is_online() && now - replica.heard_ms() <= max_lag_seconds.saturating_mul(1000)
-        };
-        replicas.iter().filter(good).count()
-    }
-}
-
-/// Once a second: pings replicas and gives up on those that are silent.
-pub fn maintain(server: &Server, seconds: u64) {
-    let replication = &server.replication;
-    if replication.replicas.lock().is_empty() {
-        return;
-    }
-    let settings = server.config.settings();
-    let now = server::now().millis();
-    for replica in replication.replicas.lock().iter() {
-        let silent = now - replica.heard_ms();
-        if replica.is_online() && silent > i64::from(settings.repl_timeout) * 1000 {
-            crate::log::warning(format!(
-                "Disconnecting timedout replica (streaming sync): {replica}"
-            ));
-            replica.close();
-        }
-    }
-    if seconds.is_multiple_of(u64::from(settings.repl_ping_replica_period)) {
-        replication.append_plain(&[b"PING"]);
+        })
     }
 }

@@ -6,7 +6,7 @@ use std::{
     net::{Shutdown, TcpStream},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering},
     },
     thread,
     time::Duration,
@@ -21,7 +21,7 @@ use storage::{
     snapshot::Ready,
 };
 
-use super::Replication;
+use super::{Replication, Standing};
 use crate::{
     config, log,
     server::{self, Server},
@@ -61,17 +61,80 @@ pub struct Replica {
     pub client: Arc<Client>,
     pub announced: Announced,
     stream: TcpStream,
-    /// Up to where the stream was sent.
+    /// Tells how far it is, as all do but those that know no offsets.
+    acknowledges: bool,
+    /// Up to where the stream was sent; [`UNSET`] before it is known where it begins.
     sent: AtomicU64,
+    /// Up to where the stream was given to the socket: no replica can have more.
+    given: AtomicU64,
     acknowledged: AtomicU64,
+    /// Up to where the replica has the stream on disk; [`UNSET`] if it does not say.
+    on_disk: AtomicU64,
     heard_ms: AtomicI64,
-    online: AtomicBool,
+    stage: AtomicU8,
     closed: AtomicBool,
 }
 
+/// An offset that nobody has told.
+const UNSET: u64 = u64::MAX;
+
+/// How far a link has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Stage {
+    Waiting,
+    /// It is sent the data as of an instant.
+    Copying,
+    /// It is sent a file that has been written.
+    Sending,
+    /// It has been sent all data and takes it in.
+    Loading,
+    Online,
+}
+
 impl Replica {
+    pub fn stage(&self) -> Stage {
+        match self.stage.load(Ordering::Relaxed) {
+            0 => Stage::Waiting,
+            1 => Stage::Copying,
+            2 => Stage::Sending,
+            3 => Stage::Loading,
+            _ => Stage::Online,
+        }
+    }
+
+    /// The stream begins here for it.
+    fn begin_at(&self, offset: u64) {
+        self.sent.store(offset, Ordering::Relaxed);
+        self.given.store(offset, Ordering::Release);
+    }
+
+    fn enter(&self, stage: Stage) {
+        self.stage.fetch_max(stage as u8, Ordering::Relaxed);
+    }
+
+    /// Whether its link counts as broken when it says nothing for long.
+    pub(super) fn should_speak(&self) -> bool {
+        self.acknowledges && self.stage() >= Stage::Loading
+    }
+
+    /// Whether data as of the cut is kept for it.
+    pub(super) fn is_being_copied(&self) -> bool {
+        self.stage() == Stage::Copying
+    }
+
+    /// Up to where the stream was sent, once that is known.
+    pub(super) fn sent(&self) -> Option<u64> {
+        told(&self.sent)
+    }
+
     pub fn acknowledged(&self) -> u64 {
         self.acknowledged.load(Ordering::Relaxed)
+    }
+
+    /// Up to where the replica has the stream on disk, if it says so.
+    pub fn on_disk(&self) -> Option<u64> {
+        told(&self.on_disk)
     }
 
     pub fn heard_ms(&self) -> i64 {
@@ -80,7 +143,7 @@ impl Replica {
 
     /// Whether it has its copy and follows the stream.
     pub fn is_online(&self) -> bool {
-        self.online.load(Ordering::Relaxed)
+        self.stage() == Stage::Online
     }
 
     /// Where it says it listens, or else where it comes from.
@@ -102,9 +165,18 @@ impl Replica {
         let _ = self.stream.shutdown(Shutdown::Both);
     }
 
+    fn note_heard(&self) {
+        let now = server::now().millis();
+        self.heard_ms.store(now, Ordering::Relaxed);
+    }
+
     fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Relaxed) || self.client.is_killed()
     }
+}
+
+fn told(offset: &AtomicU64) -> Option<u64> {
+    Some(offset.load(Ordering::Relaxed)).filter(|&offset| offset != UNSET)
 }
 
 impl fmt::Display for Replica {
@@ -146,10 +218,13 @@ fn feed(
         client,
         announced: wanted.announced.clone(),
         stream: stream.try_clone()?,
-        sent: AtomicU64::new(u64::MAX),
+        acknowledges: !wanted.is_old,
+        sent: AtomicU64::new(UNSET),
+        given: AtomicU64::new(0),
         acknowledged: AtomicU64::new(0),
+        on_disk: AtomicU64::new(UNSET),
         heard_ms: AtomicI64::new(server::now().millis()),
-        online: AtomicBool::new(false),
+        stage: AtomicU8::new(Stage::Waiting as u8),
         closed: AtomicBool::new(false),
     });
     let replication = &server.replication;
@@ -175,6 +250,7 @@ fn listen(server: &Arc<Server>, replica: &Arc<Replica>) -> io::Result<()> {
         let mut buffer = [0; 4096];
         let limits = Limits::authenticated();
         while let Ok(read @ 1..) = stream.read(&mut buffer) {
+            replica.note_heard();
             input.extend_from_slice(&buffer[..read]);
             let mut at = 0;
             while at < input.len() {
@@ -187,9 +263,14 @@ fn listen(server: &Arc<Server>, replica: &Arc<Replica>) -> io::Result<()> {
                     Step::Request { consumed } => {
                         let words: Vec<&[u8]> =
                             spans.iter().map(|span| span.of(&input[at..])).collect();
-                        hear(&server.replication, &replica, &words);
+                        if let Err(lie) = hear(&replica, &words) {
+                            log::warning(format!("Closing the link to replica {replica}: {lie}"));
+                            replica.close();
+                            return;
+                        }
                         at += consumed;
                     }
+                    // An empty line says that it lives, while it takes in its copy.
                     Step::Inline { consumed, .. } => at += consumed,
                     Step::Incomplete { .. } => break,
                 }
@@ -198,6 +279,7 @@ fn listen(server: &Arc<Server>, replica: &Arc<Replica>) -> io::Result<()> {
             if input.len() > MAX_INPUT {
                 break;
             }
+            server.replication.more.notify_all();
         }
         replica.close();
         server.replication.more.notify_all();
@@ -208,33 +290,47 @@ fn listen(server: &Arc<Server>, replica: &Arc<Replica>) -> io::Result<()> {
     Ok(())
 }
 
-fn hear(replication: &Replication, replica: &Replica, words: &[&[u8]]) {
-    let [name, what, offset, ..] = words else {
-        return;
+/// Takes in what a replica says of its progress.
+///
+/// # Errors
+/// It says that it has what it was not sent.
+fn hear(replica: &Replica, words: &[&[u8]]) -> Result<(), String> {
+    let [name, options @ ..] = words else {
+        return Ok(());
     };
-    if !name.eq_ignore_ascii_case(b"REPLCONF") || !what.eq_ignore_ascii_case(b"ACK") {
-        return;
+    if !name.eq_ignore_ascii_case(b"REPLCONF") {
+        return Ok(());
     }
-    if let Some(offset) = storage::value::number::parse_u64(offset) {
-        // Nobody has what was not sent.
-        let offset = offset.min(replication.offset());
-        replica.acknowledged.fetch_max(offset, Ordering::Relaxed);
+    for option in options.chunks_exact(2) {
+        let told = match option[0].to_ascii_lowercase().as_slice() {
+            b"ack" => &replica.acknowledged,
+            b"fack" => &replica.on_disk,
+            _ => continue,
+        };
+        let Some(offset) = storage::value::number::parse_u64(option[1]) else {
+            continue;
+        };
+        let given = replica.given.load(Ordering::Acquire);
+        if offset > given {
+            return Err(format!(
+                "it acknowledges offset {offset} and was sent {given}"
+            ));
+        }
+        // What is not told yet reads as the highest number.
+        let before = told.load(Ordering::Relaxed);
+        if before == UNSET || before < offset {
+            told.store(offset, Ordering::Relaxed);
+        }
+        replica.enter(Stage::Online);
     }
-    let now = server::now().millis();
-    replica.heard_ms.store(now, Ordering::Relaxed);
-    replica.online.store(true, Ordering::Relaxed);
-    replication.more.notify_all();
+    Ok(())
 }
 
 impl Replication {
     /// Keeps the stream as far back as the slowest replica needs it.
     fn note_needed(&self) {
         let replicas = self.replicas.lock();
-        let slowest = replicas
-            .iter()
-            .map(|replica| replica.sent.load(Ordering::Relaxed))
-            .filter(|&sent| sent != u64::MAX)
-            .min();
+        let slowest = replicas.iter().filter_map(|replica| replica.sent()).min();
         drop(replicas);
         self.stream.lock().set_needed_from(slowest);
     }
@@ -252,7 +348,7 @@ fn send_all(
         let continues = replication.is_active() && stream.continues(id, *offset);
         if continues {
             // Nothing of it may go before it is sent.
-            replica.sent.store(*offset, Ordering::Relaxed);
+            replica.begin_at(*offset);
             let needed = stream.start().max(*offset);
             stream.set_needed_from(Some(needed));
         }
@@ -267,10 +363,20 @@ fn send_all(
                 "Partial resynchronization request from {replica} accepted from offset {}.",
                 offset + 1
             ));
-            replica.online.store(true, Ordering::Relaxed);
+            replica.enter(Stage::Online);
         }
         None => {
-            if wanted.from.is_some() {
+            if let Some((id, offset)) = &wanted.from {
+                let stream = replication.stream.lock();
+                let (start, end) = (stream.start(), stream.end());
+                let reason = match replication.is_active() && stream.knows(id) {
+                    true => format!("what is kept is {start} to {end}"),
+                    false => format!("'{id}' is not this history's name"),
+                };
+                drop(stream);
+                log::notice(format!(
+                    "Partial resynchronization not accepted for replica {replica} from offset {offset}: {reason}"
+                ));
                 server
                     .metrics
                     .refused_partial_syncs
@@ -290,19 +396,23 @@ fn send_all(
                 replication.more.wait_for(&mut backlog, PATIENCE);
             }
             if backlog.read(position, CHUNK, &mut chunk).is_none() {
-                let name = "Client closed for overcoming of output buffer limits";
-                log::warning(format!("{name}: replica {replica} is too far behind"));
-                return Err(io::ErrorKind::TimedOut.into());
+                return Err(too_far_behind());
             }
         }
         if !chunk.is_empty() {
-            stream.write_all(&chunk)?;
             position += chunk.len() as u64;
+            // Release: whoever acknowledges it has been sent it.
+            replica.given.store(position, Ordering::Release);
+            stream.write_all(&chunk)?;
             replica.sent.store(position, Ordering::Relaxed);
             replication.note_needed();
         }
     }
     Ok(())
+}
+
+fn too_far_behind() -> io::Error {
+    io::Error::other("it is too far behind, closed for overcoming of output buffer limits")
 }
 
 /// Sends all data as of one instant, from which on the stream is kept for the replica.
@@ -325,7 +435,7 @@ fn send_copy(
         plain.write_all(b"\n")?;
         thread::sleep(PATIENCE);
     };
-    let (mut database, mut libraries) = (None, Vec::new());
+    let (mut standing, mut libraries) = (None, Vec::new());
     let applying = replication.applying.lock();
     let snapshot = ready.cut(|| {
         let is_own = !replication.is_replica();
@@ -337,14 +447,17 @@ fn send_copy(
             // The next effect says its database, for this replica too.
             backlog.database = None;
         }
-        database = backlog.database;
         libraries = server.scripting.functions.all();
-        replica.sent.store(backlog.end(), Ordering::Relaxed);
+        replica.begin_at(backlog.end());
+        replica.enter(Stage::Copying);
+        drop(backlog);
+        standing = replication.standing();
     });
     drop(applying);
     replication.note_needed();
-    let offset = replica.sent.load(Ordering::Relaxed);
-    let id = replication.stream.lock().id.clone();
+    // A link that went up in between brings its copy first.
+    let standing = standing.ok_or_else(|| io::Error::other("there is no stream yet"))?;
+    let Standing { id, offset, .. } = &standing;
     if !wanted.is_old {
         plain.write_all(format!("+FULLRESYNC {id} {offset}\r\n").as_bytes())?;
     }
@@ -356,10 +469,7 @@ fn send_copy(
     let write_to = |sink: Box<dyn Write + '_>| -> io::Result<()> {
         let mut writer = FileWriter::new(sink, dialect, false)?;
         writer.note(b"valkey-ver", config::VALKEY_VERSION.as_bytes())?;
-        let selected = database.unwrap_or(0).to_string();
-        writer.note(b"repl-stream-db", selected.as_bytes())?;
-        writer.note(b"repl-id", id.as_bytes())?;
-        writer.note(b"repl-offset", offset.to_string().as_bytes())?;
+        standing.note_in(&mut writer)?;
         for library in &libraries {
             writer.function(&library.code)?;
         }
@@ -396,6 +506,7 @@ fn send_copy(
         ));
         let outcome = std::fs::File::create(&path).and_then(|file| {
             write_to(Box::new(BufWriter::with_capacity(CHUNK, &file)))?;
+            replica.enter(Stage::Sending);
             let mut file = std::fs::File::open(&path)?;
             let len = file.metadata()?.len();
             plain.write_all(format!("${len}\r\n").as_bytes())?;
@@ -404,7 +515,11 @@ fn send_copy(
         // What stays is overwritten or removed by hand.
         let _ = std::fs::remove_file(&path);
         outcome?;
+        // It knows where the copy ends.
+        replica.enter(Stage::Online);
     }
+    replica.note_heard();
+    replica.enter(Stage::Loading);
     log::notice(format!("Synchronization with replica {replica} succeeded"));
     Ok(())
 }
@@ -422,7 +537,7 @@ fn wait_until_loaded(server: &Server, replica: &Replica) -> io::Result<()> {
         }
         let kept = backlog.start() <= replica.sent.load(Ordering::Relaxed);
         if !kept {
-            return Err(io::ErrorKind::TimedOut.into());
+            return Err(too_far_behind());
         }
         replication.more.wait_for(&mut backlog, PATIENCE);
     }

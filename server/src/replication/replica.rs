@@ -4,11 +4,12 @@
 //! copy that turns out to be broken changes nothing.
 
 use std::{
+    collections::VecDeque,
     io::{self, BufRead, BufReader, Read, Write},
     net::{Shutdown, TcpStream, ToSocketAddrs},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicI64, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
     },
     thread,
     time::{Duration, Instant},
@@ -43,6 +44,13 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 const CHUNK: usize = 256 * 1024;
 /// Longest line in a handshake.
 const MAX_LINE: u64 = 4096;
+/// How long the disk is looked at, and how often, for somebody who waits for it.
+const OWED_FOR: Duration = Duration::from_secs(3);
+const LOOK_AT_DISK: Duration = Duration::from_millis(10);
+/// Steps remembered of what is on its way to the disk.
+const MAX_PENDING: usize = 1024;
+/// Empty lines in a row: a primary that prepares a copy sends some in a second.
+const MAX_EMPTY_LINES: usize = 100_000;
 /// Characters of the mark that ends a copy of unknown length.
 const MARK_LEN: usize = 40;
 
@@ -66,6 +74,9 @@ pub struct Link {
     down_since_ms: AtomicI64,
     /// The other side is a replica that is asked to become the primary.
     take_over: AtomicBool,
+    /// Bytes of the copy that is being read, and of all of it; 0 if that is not known.
+    copied_bytes: AtomicU64,
+    copy_bytes: AtomicU64,
 }
 
 impl Link {
@@ -79,6 +90,8 @@ impl Link {
             heard_ms: AtomicI64::new(0),
             down_since_ms: AtomicI64::new(server::now().millis()),
             take_over: AtomicBool::new(false),
+            copied_bytes: AtomicU64::new(0),
+            copy_bytes: AtomicU64::new(0),
         })
     }
 
@@ -101,6 +114,12 @@ impl Link {
 
     pub fn down_since_ms(&self) -> i64 {
         self.down_since_ms.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of the copy that is being read, and of all of it; 0 if that is not known.
+    pub fn copy_progress(&self) -> (u64, u64) {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        (read(&self.copied_bytes), read(&self.copy_bytes))
     }
 
     pub(super) fn stop(&self) {
@@ -165,15 +184,11 @@ fn trouble(text: impl Into<String>) -> io::Error {
     io::Error::other(text.into())
 }
 
-fn follow(server: &Arc<Server>, link: &Link) -> io::Result<()> {
+fn follow(server: &Arc<Server>, link: &Arc<Link>) -> io::Result<()> {
     let settings = server.config.settings();
     let patience = Duration::from_secs(settings.repl_timeout.into());
     log::notice(format!("Connecting to PRIMARY {}:{}", link.host, link.port));
-    let address = (link.host.as_str(), link.port)
-        .to_socket_addrs()?
-        .next()
-        .ok_or_else(|| trouble("the primary's name has no address"))?;
-    let stream = TcpStream::connect_timeout(&address, patience)?;
+    let stream = connect(link, patience)?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(patience))?;
     stream.set_write_timeout(Some(patience))?;
@@ -217,6 +232,18 @@ fn follow(server: &Arc<Server>, link: &Link) -> io::Result<()> {
     apply(server, link, wire, offset)
 }
 
+/// Connects to the first of the primary's addresses that answers.
+fn connect(link: &Link, patience: Duration) -> io::Result<TcpStream> {
+    let mut last = trouble("the primary's name has no address");
+    for address in (link.host.as_str(), link.port).to_socket_addrs()? {
+        match TcpStream::connect_timeout(&address, patience) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
 struct Wire {
     output: TcpStream,
     input: BufReader<Box<dyn Read>>,
@@ -229,9 +256,9 @@ impl Wire {
         self.output.write_all(&bytes)
     }
 
-    /// The next line that is not empty.
+    /// The next line that is not empty. Empty ones say that the primary is busy and lives.
     fn line(&mut self) -> io::Result<String> {
-        loop {
+        for _ in 0..MAX_EMPTY_LINES {
             let mut line = Vec::new();
             (&mut self.input)
                 .take(MAX_LINE)
@@ -244,6 +271,21 @@ impl Wire {
                 return Ok(text);
             }
         }
+        Err(trouble("the primary sends nothing but empty lines"))
+    }
+
+    /// From now on the primary hears, as its copy is read, that this replica lives.
+    fn show_life(&mut self, link: &Arc<Link>) -> io::Result<()> {
+        let empty: Box<dyn Read> = Box::new(io::empty());
+        let rest = std::mem::replace(&mut self.input, BufReader::new(empty));
+        let input: Box<dyn Read> = Box::new(ShowingLife {
+            input: rest,
+            output: self.output.try_clone()?,
+            link: link.clone(),
+            shown: Instant::now(),
+        });
+        self.input = BufReader::with_capacity(CHUNK, input);
+        Ok(())
     }
 
     /// Bytes that were read too many come first from now on.
@@ -257,6 +299,29 @@ impl Wire {
     fn ask(&mut self, words: &[&[u8]]) -> io::Result<String> {
         self.say(words)?;
         self.line()
+    }
+}
+
+/// A copy on its way in.
+struct ShowingLife {
+    input: BufReader<Box<dyn Read>>,
+    output: TcpStream,
+    link: Arc<Link>,
+    shown: Instant,
+}
+
+impl Read for ShowingLife {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.input.read(buffer)?;
+        self.link.hear();
+        self.link
+            .copied_bytes
+            .fetch_add(read as u64, Ordering::Relaxed);
+        if self.link.state() == LinkState::Sync && self.shown.elapsed() >= ACK_INTERVAL {
+            self.shown = Instant::now();
+            self.output.write_all(b"\n")?;
+        }
+        Ok(read)
     }
 }
 
@@ -342,7 +407,7 @@ fn shake_hands(server: &Server, link: &Link, wire: &mut Wire) -> io::Result<Answ
 }
 
 /// Loads the copy that the primary sends and puts it in the place of all data. Returns the database that the stream is in.
-fn load_copy(server: &Arc<Server>, link: &Link, wire: &mut Wire) -> io::Result<usize> {
+fn load_copy(server: &Arc<Server>, link: &Arc<Link>, wire: &mut Wire) -> io::Result<usize> {
     let head = wire.line()?;
     let head = head
         .strip_prefix('$')
@@ -355,7 +420,11 @@ fn load_copy(server: &Arc<Server>, link: &Link, wire: &mut Wire) -> io::Result<u
     keyspace.set_deletes_expired(false);
     keyspace.settings.copy_from(&server.keyspace.settings);
     link.hear();
+    link.copied_bytes.store(0, Ordering::Relaxed);
+    let length = head.parse().unwrap_or(0);
+    link.copy_bytes.store(length, Ordering::Relaxed);
     let _loading = server.loading.begin_beside();
+    wire.show_life(link)?;
     let copy = if let Some(mark) = head.strip_prefix("EOF:") {
         let mut copy = recovery::load_copy(server, &keyspace, &mut wire.input).map_err(trouble)?;
         wire.put_back(std::mem::take(&mut copy.ahead));
@@ -389,6 +458,7 @@ fn apply(server: &Arc<Server>, link: &Link, wire: Wire, offset: u64) -> io::Resu
     let mut session = Session::internal(server.clone());
     session.flags.from_primary = true;
     session.database = server.replication.stream.lock().database.unwrap_or(0);
+    let mut disk = Disk::new(server);
     let mut applier = Applier {
         server,
         link,
@@ -397,18 +467,32 @@ fn apply(server: &Arc<Server>, link: &Link, wire: Wire, offset: u64) -> io::Resu
         offset,
         held: Vec::new(),
     };
-    acknowledge(&mut output, offset)?;
+    acknowledge(&mut output, offset, disk.offset(server))?;
     let mut last_ack = Instant::now();
     let mut last_heard = Instant::now();
+    // Somebody waits for this to be on disk.
+    let mut owed: Option<(u64, Instant)> = None;
     let mut bytes = input.buffer().to_vec();
     let mut stream = input.into_inner();
     // Both ends are one socket.
     output.set_read_timeout(Some(ACK_INTERVAL))?;
     loop {
         let wants_ack = applier.run(&mut bytes)?;
-        if wants_ack || last_ack.elapsed() >= ACK_INTERVAL {
-            acknowledge(&mut output, applier.offset)?;
+        disk.note(server, applier.offset);
+        let on_disk = disk.offset(server);
+        let pays = owed.is_some_and(|(wanted, _)| on_disk >= Some(wanted));
+        if wants_ack || pays || last_ack.elapsed() >= ACK_INTERVAL {
+            acknowledge(&mut output, applier.offset, on_disk)?;
             last_ack = Instant::now();
+        }
+        let was_owed = owed.is_some();
+        if wants_ack && on_disk.is_some_and(|on_disk| on_disk < applier.offset) {
+            owed = Some((applier.offset, Instant::now()));
+        }
+        owed = owed.filter(|(_, since)| !pays && since.elapsed() < OWED_FOR);
+        if owed.is_some() != was_owed {
+            let interval = owed.map_or(ACK_INTERVAL, |_| LOOK_AT_DISK);
+            output.set_read_timeout(Some(interval))?;
         }
         let have = bytes.len();
         bytes.resize(have + CHUNK, 0);
@@ -436,14 +520,77 @@ fn apply(server: &Arc<Server>, link: &Link, wire: Wire, offset: u64) -> io::Resu
     }
 }
 
-fn acknowledge(output: &mut TcpStream, offset: u64) -> io::Result<()> {
+/// Says up to where the stream has been applied, and is on disk if there is an append-only file.
+fn acknowledge(output: &mut TcpStream, offset: u64, on_disk: Option<u64>) -> io::Result<()> {
+    let (offset, on_disk) = (offset.to_string(), on_disk.map(|offset| offset.to_string()));
+    let mut words = vec![b"REPLCONF".as_slice(), b"ACK", offset.as_bytes()];
+    if let Some(on_disk) = &on_disk {
+        words.extend([b"FACK".as_slice(), on_disk.as_bytes()]);
+    }
     let mut bytes = Vec::new();
-    let offset = offset.to_string();
-    encode(
-        &mut bytes,
-        [b"REPLCONF".as_slice(), b"ACK", offset.as_bytes()].into_iter(),
-    );
+    encode(&mut bytes, words.into_iter());
     output.write_all(&bytes)
+}
+
+/// How much of the primary's stream is on this replica's disk.
+///
+/// What was applied up to an offset has left its effects in the append-only file before some end of that; when the file
+/// is on disk up to there, so is the stream up to the offset.
+struct Disk {
+    /// Pairs of the file's end and the stream's offset, both rising.
+    pending: VecDeque<(u64, u64)>,
+    reached: Option<u64>,
+    /// As many rewrites must have ended for the file to have the data that a copy brought.
+    rewrites: u64,
+}
+
+impl Disk {
+    fn new(server: &Server) -> Disk {
+        let status = &server.aof.status;
+        let pending = status.rewriting.load(Ordering::Relaxed)
+            || status.rewrite_scheduled.load(Ordering::Relaxed);
+        let ended = status.rewrites.load(Ordering::Relaxed);
+        let running = u64::from(status.rewriting.load(Ordering::Relaxed));
+        Disk {
+            pending: VecDeque::new(),
+            reached: None,
+            // One that runs may have begun before the copy came.
+            rewrites: ended + u64::from(pending) + running,
+        }
+    }
+
+    /// Everything up to `offset` has been applied.
+    fn note(&mut self, server: &Server, offset: u64) {
+        if !server.aof.is_enabled() {
+            self.pending.clear();
+            self.reached = None;
+            return;
+        }
+        let last = self.pending.back().map(|&(_, offset)| offset);
+        if last.or(self.reached) == Some(offset) {
+            return;
+        }
+        if self.pending.len() == MAX_PENDING {
+            self.pending.pop_back();
+        }
+        self.pending.push_back((server.aof.end(), offset));
+    }
+
+    /// `None` while there is no append-only file that has all data.
+    fn offset(&mut self, server: &Server) -> Option<u64> {
+        if !server.aof.is_enabled() {
+            return None;
+        }
+        let on_disk = server.aof.on_disk();
+        while let Some(&(end, offset)) = self.pending.front()
+            && end <= on_disk
+        {
+            self.pending.pop_front();
+            self.reached = Some(offset);
+        }
+        let ended = server.aof.status.rewrites.load(Ordering::Relaxed);
+        self.reached.filter(|_| ended >= self.rewrites)
+    }
 }
 
 /// Runs the primary's commands.
@@ -517,6 +664,8 @@ impl Applier<'_> {
         let found = dispatch::find(args);
         loop {
             let mut db = Db::new(&server.keyspace, self.session.database, server::now());
+            // The primary says what has expired.
+            db.expire_nothing();
             let next = dispatch::execute(
                 &mut self.session,
                 &mut db,
@@ -578,7 +727,7 @@ impl super::Replication {
     /// Keeps the primary's bytes for this server's own replicas.
     fn pass_on(&self, bytes: &[u8], database: usize) {
         let mut stream = self.stream.lock();
-        stream.push(bytes);
+        stream.push_effects(bytes);
         stream.database = Some(database);
         drop(stream);
         self.more.notify_all();

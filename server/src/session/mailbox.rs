@@ -25,7 +25,7 @@ use super::registry::Client;
 use crate::{
     config::{OutputLimit, OutputLimits},
     dispatch::command::Later,
-    server,
+    log, server,
 };
 
 /// Something for many connections, encoded for those that need it: once per version.
@@ -169,9 +169,14 @@ impl Limit {
 }
 
 impl OutputGuard {
-    pub fn configure(&self, limits: &OutputLimits) {
+    /// Takes over what settings say; a replica may be as far behind as the backlog goes, whatever its limit is.
+    pub fn configure(&self, limits: &OutputLimits, backlog_bytes: u64) {
+        let mut replica = limits.replica;
+        if replica.hard_bytes > 0 {
+            replica.hard_bytes = replica.hard_bytes.max(backlog_bytes);
+        }
         self.normal.set(&limits.normal);
-        self.replica.set(&limits.replica);
+        self.replica.set(&replica);
         self.pubsub.set(&limits.pubsub);
     }
 
@@ -237,6 +242,10 @@ impl Client {
         contents.closed = true;
         contents.pieces.clear();
         self.mailbox.bytes.store(0, Ordering::Relaxed);
+        log::warning(format!(
+            "Client id={} addr={} closed for overcoming of output buffer limits: {unsent} bytes wait",
+            self.id, self.address
+        ));
         self.guard.disconnections.fetch_add(1, Ordering::Relaxed);
         self.kill();
     }

@@ -34,10 +34,20 @@ pub struct Session {
     pub wanted: Option<Box<Wanted>>,
     /// The command runs again at this time (milliseconds since the epoch).
     pub retry_at: Option<i64>,
-    /// Until when a WAIT that runs again waits, and for what offset of the stream.
-    pub patience: Option<(i64, u64)>,
+    /// What a WAIT or WAITAOF that runs again waits for.
+    pub patience: Option<Patience>,
     /// The command that waits, and with it the connection.
     pub waiter: Option<Arc<Waiter>>,
+}
+
+/// What somebody waits for who waits for replicas or the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    pub until_ms: i64,
+    /// The stream's end when it began.
+    pub offset: u64,
+    /// And that of the append-only file.
+    pub logged: u64,
 }
 
 /// States that commands and replies depend on.
@@ -126,7 +136,14 @@ impl Session {
         let client = Client::internal(server::now().millis());
         let mut session = Session::new(server, Arc::new(client));
         session.flags.authenticated = true;
+        session.user = User::of_the_server();
         session
+    }
+
+    /// Whether its commands have been run elsewhere before, so that they run here too, come what may.
+    #[inline]
+    pub fn repeats(&self) -> bool {
+        self.flags.from_primary || self.flags.loads
     }
 
     /// Back to how a connection begins, as RESET does.

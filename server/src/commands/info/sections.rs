@@ -11,7 +11,7 @@ use crate::{
     dispatch::table,
     metrics::process,
     persistence::loading::Progress,
-    replication::replica::LinkState,
+    replication::{primary::Stage, replica::LinkState},
     server::{Server, now, random_word},
 };
 
@@ -261,12 +261,11 @@ pub(super) fn memory(facts: &mut Facts<'_, '_>, lines: &mut Lines) {
     lines.add("rss_overhead_bytes", 0);
     lines.add("mem_fragmentation_ratio", format_args!("{ratio:.2}"));
     lines.add("mem_fragmentation_bytes", wasted);
-    lines.zeros(&[
-        "mem_not_counted_for_evict",
-        "mem_replication_backlog",
-        "mem_total_replication_buffers",
-        "mem_replicas_repl_buffer",
-    ]);
+    lines.add("mem_not_counted_for_evict", 0);
+    let backlog = server.replication.stream.lock().memory_bytes();
+    lines.add("mem_replication_backlog", backlog);
+    lines.add("mem_total_replication_buffers", backlog);
+    lines.add("mem_replicas_repl_buffer", 0);
     lines.add("mem_clients_slaves", replicas);
     lines.add("mem_clients_normal", normal);
     lines.zeros(&[
@@ -565,10 +564,10 @@ pub(super) fn replication(facts: &mut Facts<'_, '_>, lines: &mut Lines) {
     lines.add("connected_slaves", replicas.len());
     for (index, replica) in replicas.iter().enumerate() {
         let (address, port) = replica.place();
-        let state = if replica.is_online() {
-            "online"
-        } else {
-            "wait_bgsave"
+        let state = match replica.stage() {
+            Stage::Waiting => "wait_bgsave",
+            Stage::Copying | Stage::Sending | Stage::Loading => "send_bulk",
+            Stage::Online => "online",
         };
         lines.add(
             format_args!("slave{index}"),

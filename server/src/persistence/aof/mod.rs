@@ -227,9 +227,14 @@ impl Aof {
         }
     }
 
-    /// Whether everything so far is on disk.
-    pub fn is_all_synced(&self) -> bool {
-        self.synced.load(Ordering::Acquire) >= self.buffer.lock().end
+    /// The stream's end.
+    pub fn end(&self) -> u64 {
+        self.buffer.lock().end
+    }
+
+    /// Up to where the stream is on disk for certain.
+    pub fn on_disk(&self) -> u64 {
+        self.synced.load(Ordering::Acquire)
     }
 
     /// Everything up to `end` is on disk.

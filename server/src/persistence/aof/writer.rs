@@ -8,15 +8,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use protocol::{
-    limits::Limits,
-    resp::request::{RequestParser, Step},
-};
-use storage::changes::Listeners;
-
 use super::{Aof, Buffer, Segment, base, manifest::Manifest};
 use crate::{
     config::AppendFsync, dispatch::args::Args, log, persistence::trouble::reason, server::Server,
+};
+use protocol::{
+    limits::Limits,
+    resp::request::{RequestParser, Step},
 };
 
 /// Longest time that bytes stay in the buffer unless `always` wants them written.
@@ -104,14 +102,15 @@ pub(super) fn start_thread(server: &Arc<Server>) -> io::Result<()> {
 impl Aof {
     /// From here on effects are logged.
     pub(super) fn begin(&self, server: &Server) {
-        self.enabled.store(true, Ordering::Relaxed);
-        server.keyspace.add_listener(Listeners::LOG);
+        server.replication.settle_log(server, true, || {
+            self.enabled.store(true, Ordering::Relaxed);
+        });
     }
 
     /// Logs nothing more, writes and syncs what is buffered, and ends the writing thread. Replies that wait for what the
     /// disk does not take are never sent.
     pub fn stop(&self, server: &Server) {
-        server.keyspace.remove_listener(Listeners::LOG);
+        server.replication.settle_log(server, false, || {});
         let Some(thread) = self.thread.lock().take() else {
             return;
         };

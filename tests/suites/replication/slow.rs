@@ -1,0 +1,177 @@
+//! Replicas that do not read, and links that stall: they cost the primary what `client-output-buffer-limit` grants, and
+//! then they are dropped.
+
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    time::Duration,
+};
+
+use tests::{
+    proxy::Proxy,
+    server::{Options, Server, missing},
+    wire::{Wire, encode},
+};
+
+use super::{ask, eventually, field, follow_at, in_step, is_up, options};
+
+const MEBIBYTE: u64 = 1 << 20;
+/// What a replica may make the primary keep.
+const LIMIT: u64 = 6 * MEBIBYTE;
+/// Keys of about a kilobyte.
+const KEYS: usize = 24_000;
+/// Beside what is measured: buffers in the sockets' neighbourhood, tables, statistics.
+const SLACK: u64 = 8 * MEBIBYTE;
+
+fn strict() -> Options {
+    options()
+        .set("repl-backlog-size", "1mb")
+        .set("client-output-buffer-limit", "replica 6mb 0 0")
+}
+
+/// A connection that has asked for a full sync, and reads what it is told to.
+fn ask_for_all(primary: &Server) -> TcpStream {
+    let mut stream = TcpStream::connect(primary.resp_address()).expect("the primary listens");
+    stream
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .expect("a timeout can be set");
+    for words in [
+        &["REPLCONF", "listening-port", "7"][..],
+        &["REPLCONF", "capa", "eof", "capa", "psync2"],
+        &["REPLCONF", "version", "9.1.2"],
+    ] {
+        let mut request = Vec::new();
+        encode(words, &mut request);
+        stream.write_all(&request).expect("the primary reads");
+        let mut answer = [0; 5];
+        stream.read_exact(&mut answer).expect("an answer");
+        assert_eq!(&answer, b"+OK\r\n");
+    }
+    stream
+        .write_all(b"PSYNC ? -1\r\n")
+        .expect("the primary reads");
+    stream
+}
+
+/// Sets keys again, each to as much as before.
+fn overwrite(wire: &mut Wire, keys: usize, round: usize) {
+    let value = format!("{round:01000}");
+    for first in (0..keys).step_by(500) {
+        let mut request = Vec::new();
+        for key in first..first + 500 {
+            encode(&["SET", &format!("key:{key}"), &value], &mut request);
+        }
+        wire.send(&request);
+        for _ in 0..500 {
+            assert_eq!(wire.reply().expect("a reply"), b"+OK\r\n");
+        }
+    }
+}
+
+fn used_memory(primary: &Server) -> u64 {
+    field(primary, "memory", "used_memory")
+}
+
+fn is_dropped(primary: &Server) -> bool {
+    field(primary, "replication", "connected_slaves") == 0
+        && field(
+            primary,
+            "stats",
+            "client_output_buffer_limit_disconnections",
+        ) > 0
+}
+
+/// Overwrites all data while a replica reads nothing: memory stays where it was, but for what is granted.
+fn check_bounded(primary: &Server) {
+    let before = used_memory(primary);
+    let mut wire = primary.connect();
+    let mut highest = 0;
+    for round in 0..3 {
+        overwrite(&mut wire, KEYS, round);
+        highest = highest.max(used_memory(primary));
+    }
+    eventually("the replica is dropped", || is_dropped(primary));
+    let granted = LIMIT + SLACK;
+    assert!(
+        highest < before + granted,
+        "{before} bytes before, {highest} with a replica that does not read"
+    );
+    let log = primary.log();
+    assert!(log.contains("closed for overcoming of output buffer limits"));
+}
+
+#[test]
+fn a_replica_that_never_reads_its_copy_is_dropped() {
+    let primary = Server::ferrite(&strict());
+    overwrite(&mut primary.connect(), KEYS, 0);
+    let stalled = ask_for_all(&primary);
+    eventually("the copy has begun", || {
+        ask(&primary, "INFO replication").contains("state=send_bulk")
+    });
+    check_bounded(&primary);
+    drop(stalled);
+    // The next one is served as if nothing had been.
+    let replica = Server::ferrite(&options());
+    follow_at(&replica, primary.resp_address());
+    in_step(&primary, &replica);
+}
+
+#[test]
+fn a_replica_that_stops_reading_the_stream_is_dropped() {
+    let primary = Server::ferrite(&strict());
+    let mut stalled = ask_for_all(&primary);
+    // The copy of an empty server is short: it ends with the mark that it began with.
+    let mut seen = Vec::new();
+    let mut buffer = [0; 4096];
+    let mark_len = 40;
+    loop {
+        let read = stalled.read(&mut buffer).expect("the copy comes");
+        seen.extend_from_slice(&buffer[..read]);
+        let text = String::from_utf8_lossy(&seen).into_owned();
+        if let Some((_, rest)) = text.split_once("$EOF:")
+            && rest.len() > mark_len
+            && rest[mark_len..].contains(&rest[..mark_len])
+        {
+            break;
+        }
+    }
+    stalled
+        .write_all(b"*3\r\n$8\r\nREPLCONF\r\n$3\r\nACK\r\n$1\r\n0\r\n")
+        .expect("the primary reads");
+    eventually("it is online", || {
+        ask(&primary, "INFO replication").contains("state=online")
+    });
+    overwrite(&mut primary.connect(), KEYS, 0);
+    check_bounded(&primary);
+}
+
+/// More than the soft limit, for longer than it may be.
+#[test]
+fn a_stalled_link_is_dropped_by_the_soft_limit_and_goes_on_afterwards() {
+    let limits = options()
+        .set("repl-backlog-size", "16kb")
+        .set("client-output-buffer-limit", "replica 0 1mb 1");
+    let primary = Server::ferrite(&limits);
+    let proxy = Proxy::start(primary.resp_address());
+    let replicas = [
+        Some(Server::ferrite(&options())),
+        Server::valkey(&options()),
+    ];
+    if replicas[1].is_none() {
+        missing("valkey-server");
+    }
+    for replica in replicas.iter().flatten() {
+        follow_at(replica, proxy.address());
+        in_step(&primary, replica);
+    }
+    proxy.stall();
+    overwrite(&mut primary.connect(), KEYS / 2, 1);
+    eventually("the replicas are dropped", || is_dropped(&primary));
+    assert!(field(&primary, "memory", "mem_replication_backlog") < MEBIBYTE);
+    proxy.resume();
+    proxy.cut();
+    for replica in replicas.iter().flatten() {
+        eventually("the link is up again", || is_up(replica));
+        in_step(&primary, replica);
+    }
+}
