@@ -21,6 +21,7 @@ use server::{
     server::{Server, ShutdownRequest},
     session::registry::Wire,
 };
+use storage::huge_pages;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::oneshot,
@@ -58,6 +59,7 @@ fn print(answer: &Answer) -> ExitCode {
 }
 
 fn serve(config: Config) -> ExitCode {
+    huge_pages::set(false);
     let settings = config.settings();
     let logfile = (!settings.logfile.as_os_str().is_empty()).then(|| settings.logfile.clone());
     if let Err(error) = log::configure(logfile, settings.loglevel.into()) {

@@ -8,8 +8,8 @@ use std::{
 };
 
 use storage::{
-    alloc::allocated_bytes, clock, db::Db, eviction::refresh::Walk, keyspace::Key, shard::Shard,
-    time::Timestamp,
+    alloc::allocated_bytes, clock, db::Db, eviction::refresh::Walk, huge_pages, keyspace::Key,
+    shard::Shard, time::Timestamp,
 };
 
 use crate::{
@@ -32,6 +32,9 @@ const FIELD_ROUNDS: usize = 100;
 /// Segments looked at for compaction per shard, database and second.
 const COMPACT_BUDGET: usize = 16;
 
+/// So many bytes are allocated before huge pages pay.
+const HUGE_PAGES_FROM: usize = 64 << 20;
+
 /// How long evicting may take at a time.
 const EVICT_TIME: Duration = Duration::from_millis(10);
 
@@ -41,6 +44,7 @@ pub async fn run(server: Arc<Server>) {
     let mut last = Totals::default();
     let mut ticks = 0u64;
     let mut walk = Walk::default();
+    let mut huge = false;
     loop {
         tokio::select! {
             _ = timer.tick() => {}
@@ -50,7 +54,12 @@ pub async fn run(server: Arc<Server>) {
             }
         }
         ticks += 1;
-        server.keyspace.note_memory(allocated_bytes());
+        let memory = allocated_bytes();
+        server.keyspace.note_memory(memory);
+        if memory >= HUGE_PAGES_FROM && !huge {
+            huge = true;
+            huge_pages::set(true);
+        }
         if server.loading.is_active() {
             // Nothing expires, is evicted or saved before all of it is there.
             if ticks.is_multiple_of(10) {

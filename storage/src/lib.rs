@@ -16,6 +16,7 @@ pub mod entry;
 pub mod error;
 pub mod eviction;
 pub mod hash;
+pub mod huge_pages;
 pub mod keyspace;
 pub mod rdb;
 pub mod shard;
