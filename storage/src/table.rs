@@ -1,7 +1,7 @@
 //! The hash table of one database in one shard: extendible hashing over small segments of tagged pointers.
 //!
 //! ```text
-//! hash      [ shard | directory bits ...            | home (10) | tag (8) ]
+//! hash      [ shard | directory bits, spread ...    | home (10) | tag (8) ]
 //! directory 2^depth words: segment address | size class
 //! segment   64-byte header, then n buckets of 64 bytes, n = 7, 15, ... 63
 //! bucket    [ 7 tags | overflow ][ slot ] x 7        one cache line
@@ -473,7 +473,8 @@ impl Table {
         let mut random = random;
         // Sparse tables (just after mass deletion) may need more tries than these, and take the next best.
         for _ in 0..SAMPLE_TRIES {
-            let segment = self.directory[(random >> 32) as usize & (self.directory.len() - 1)];
+            // As keys fall, not evenly over the directory.
+            let segment = self.directory[self.directory_index(random)];
             let bucket = segment.bucket((random as u32 as usize) % segment.buckets());
             // SAFETY: buckets live as long as their segment, which `self` owns.
             let look = unsafe { bucket.as_ref() };
@@ -489,7 +490,7 @@ impl Table {
             }
             random = next_random(random);
         }
-        let start = (random >> 32) as usize & (self.directory.len() - 1);
+        let start = self.directory_index(random);
         let mut found = None;
         for offset in 0..self.directory.len() {
             let segment = self.directory[(start + offset) % self.directory.len()];
@@ -520,7 +521,7 @@ impl Table {
             return;
         }
         let segments = self.directory.len();
-        let start = (random >> 32) as usize & (segments - 1);
+        let start = self.directory_index(random);
         let mut index = start;
         while left > 0 && index < start + segments {
             let segment = self.directory[index % segments];
@@ -641,10 +642,10 @@ impl Table {
         (self.local(hash) >> 1 >> (63 - self.depth)) as usize
     }
 
-    /// The hash with the shard's bits shifted out: its top bits are the directory's.
+    /// The hash with the shard's bits shifted out and the rest spread: its top bits are the directory's.
     #[inline]
     fn local(&self, hash: u64) -> u64 {
-        hash << self.shard_bits
+        spread(hash << self.shard_bits)
     }
 
     /// The bits beside the address in a slot of `segment`.
@@ -1117,6 +1118,22 @@ impl Drop for AbortOnUnwind {
     fn drop(&mut self) {
         std::process::abort();
     }
+}
+
+/// Spiral storage (Martin, 1979): maps the fraction x of all hashes to 2^x - 1, so that prefixes are up to twice as dense
+/// at one end as at the other.
+///
+/// Else all segments would be equally full, and grow and split in the same moment, one wave after another; what one size
+/// class of the allocator gives back nobody takes then, up to 70 % more memory than the segments have. This way some grow
+/// at any time, into what others leave. 2^x - 1 is a polynomial here whose coefficients add up to one and which never
+/// falls: that is all that matters.
+#[inline]
+fn spread(hash: u64) -> u64 {
+    const CUBIC: u64 = 0x13c9_eecb_fb15_b500;
+    const SQUARE: u64 = 0x3a43_fe5c_91d1_4e00;
+    const LINEAR: u64 = u64::MAX - SQUARE - CUBIC;
+    let times = |a: u64, b: u64| ((u128::from(a) * u128::from(b)) >> 64) as u64;
+    times(hash, LINEAR + times(hash, SQUARE + times(hash, CUBIC)))
 }
 
 #[inline]
