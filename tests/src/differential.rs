@@ -624,7 +624,7 @@ fn scores(tested: &[u8], reference: &[u8]) -> bool {
 /// CAS values that a server chose, ages and remaining times replaced by what both servers must agree on.
 fn mask_memcached(reply: &[u8]) -> Vec<u8> {
     /// The grammar gives explicit CAS values above this; a server's own counter stays below.
-    const EXPLICIT_CAS: u64 = 1_000_000_000_000;
+    const EXPLICIT_CAS: u64 = 1_000_000_000_000_000_000;
     let mut masked = Vec::with_capacity(reply.len());
     for line in reply.split_inclusive(|&byte| byte == b'\n') {
         let is_meta = [&b"HD"[..], b"VA ", b"NS", b"EX", b"NF", b"EN"]
@@ -708,8 +708,8 @@ mod tests {
     fn a_cas_the_server_chose_is_masked_and_an_explicit_one_is_not() {
         assert_eq!(mask_memcached(b"HD c17 t99\r\n"), b"HD c# t2 digits\r\n");
         assert_eq!(
-            mask_memcached(b"HD c1000000000001\r\n"),
-            b"HD c1000000000001\r\n"
+            mask_memcached(b"HD c1000000000000000001\r\n"),
+            b"HD c1000000000000000001\r\n"
         );
         assert_eq!(
             mask_memcached(b"VALUE a 0 2 5\r\nc1\r\n"),

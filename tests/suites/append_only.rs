@@ -32,6 +32,8 @@ fn integer(server: &Server, command: &str) -> i64 {
         .last()
         .and_then(|line| line.trim().parse().ok())
         .unwrap_or(0)
+        // No key yet.
+        .max(0)
 }
 
 /// Clients count up keys of their own as fast as they are acknowledged; the server is killed; no count may be missing.

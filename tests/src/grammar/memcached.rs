@@ -204,7 +204,7 @@ fn large(g: &mut Generator) -> Vec<u8> {
 
 fn cas(g: &mut Generator) -> String {
     if g.chance(95) {
-        (1_000_000_000_000 + g.random.below(4)).to_string()
+        (1_000_000_000_000_000_000 + g.random.below(4)).to_string()
     } else {
         g.random
             .pick(&["18446744073709551615", "18446744073709551616", "abc", "-1"])
