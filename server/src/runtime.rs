@@ -78,12 +78,14 @@ pub struct Worker {
 
 impl Worker {
     fn new(server: &Arc<Server>, index: usize) -> Worker {
+        let mut reply = Reply::new(ReplyWriter::new(Version::Resp2));
+        reply.may_prepare = true;
         Worker {
             server: Rc::new(server.clone()),
             input: vec![0; READ_BUFFER].into(),
             spans: Vec::new(),
             requests: Vec::new(),
-            reply: Reply::new(ReplyWriter::new(Version::Resp2)),
+            reply,
             metrics: server.metrics.workers[index].clone(),
             post: Arc::default(),
             settings: Snapshot::new(&server.config),

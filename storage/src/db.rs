@@ -456,9 +456,14 @@ impl<'a> Db<'a> {
     /// # Errors
     /// [`Error::WrongType`] if the value is of another type.
     pub fn write<T: Collection>(&mut self, key: Key<'_>) -> Result<Option<Write<'_, T>>, Error> {
-        let Some(place) = self.live(key) else {
-            return Ok(None);
-        };
+        match self.live(key) {
+            Some(place) => self.open(key, place).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Opens the collection at a place, which is the key's.
+    fn open<T: Collection>(&mut self, key: Key<'_>, place: Place) -> Result<Write<'_, T>, Error> {
         let index = self.index;
         let entry = self.table(key.hash).entry(place);
         if self.touch == Touch::Yes {
@@ -475,7 +480,7 @@ impl<'a> Db<'a> {
             ..
         } = self;
         let table = &mut locked_shard(locked, number).tables[index];
-        Ok(Some(Write {
+        Ok(Write {
             had_field_deadline: T::TYPE == Type::Hash
                 && table.entry(place).field_deadline().is_some(),
             table,
@@ -484,7 +489,7 @@ impl<'a> Db<'a> {
             id: (index, key.hash),
             keyspace,
             of: std::marker::PhantomData,
-        }))
+        })
     }
 
     /// Opens a collection for change, an empty one from `create` if the key does not exist.
@@ -496,12 +501,15 @@ impl<'a> Db<'a> {
         key: Key<'_>,
         create: impl FnOnce() -> T,
     ) -> Result<Write<'_, T>, Error> {
-        if self.live(key).is_none() {
-            self.put(key, create().into_value(), Meta::default());
-        }
-        Ok(self
-            .write(key)?
-            .expect("the key was created above if it did not exist"))
+        let place = match self.live(key) {
+            Some(place) => place,
+            None => {
+                self.put(key, create().into_value(), Meta::default());
+                let place = self.live(key);
+                place.expect("it was put there above")
+            }
+        };
+        self.open(key, place)
     }
 
     /// Sets the key to a value of any type, with no deadline but the one given; what was there is gone.

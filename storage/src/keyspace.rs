@@ -79,6 +79,8 @@ pub struct Keyspace {
 pub enum Garbage {
     Value(Value),
     Tables(Vec<crate::table::Table>),
+    /// Whatever holds clones of values, the last ones perhaps by now.
+    Clones(Box<dyn std::any::Any + Send>),
 }
 
 impl Garbage {
@@ -87,6 +89,7 @@ impl Garbage {
         match self {
             Garbage::Value(value) => value.memory_bytes(),
             Garbage::Tables(tables) => tables.iter().map(crate::table::Table::memory_bytes).sum(),
+            Garbage::Clones(_) => 0,
         }
     }
 }

@@ -180,9 +180,11 @@ proptest! {
             apply(step, &mut list, &mut model, limits);
             check(&list, &model);
         }
-        for (list, model) in &clones {
-            check(list, model);
+        for (clone, then) in &clones {
+            check(clone, then);
+            prop_assert!(!list.is_same_version(clone) || model == *then);
         }
+        prop_assert!(list.is_same_version(&list.clone()));
     }
 }
 

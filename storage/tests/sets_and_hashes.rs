@@ -141,8 +141,10 @@ proptest! {
             }
         }
         prop_assert_eq!(&scanned, &model);
-        for (clone, model, encoding) in clones {
-            prop_assert_eq!(members(&clone), model);
+        prop_assert!(set.is_same_version(&set.clone()));
+        for (clone, then, encoding) in clones {
+            prop_assert!(!set.is_same_version(&clone) || model == then);
+            prop_assert_eq!(members(&clone), then);
             prop_assert_eq!(clone.encoding(), encoding);
         }
     }

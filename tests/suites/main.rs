@@ -6,6 +6,7 @@
 mod acl;
 mod append_only;
 mod atomicity;
+mod big_values;
 mod blocking;
 mod client_memory;
 mod connection;

@@ -18,6 +18,7 @@ use crate::dispatch::{
     args::Args,
     command::{Access, Arity::*, Category, Command, Flag, Group, Keys, Reply, Result, Run},
     error::Error,
+    preparation::Work,
 };
 
 pub const COMMANDS: &[&Command] = &[&DUMP, &RESTORE, &RESTORE_ASKING];
@@ -30,6 +31,9 @@ const BAD_DATA: Error = Error::from_static("ERR Bad data format");
 const MIN_PAYLOAD_LEN: usize = 10;
 /// Elements up to which a value is encoded under the lock; larger ones are cloned, which is cheap, and encoded after.
 const ENCODED_UNDER_LOCK: usize = 1000;
+
+/// Bytes up to which a payload is decoded under the lock.
+const DECODED_UNDER_LOCK: usize = 16 * 1024;
 
 const DUMP: Command = Command {
     name: "DUMP",
@@ -157,7 +161,16 @@ fn restore(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
     if ttl < 0 {
         return Err(Error::general("Invalid TTL value, must be >= 0"));
     }
-    let value = decode(db, args.word(3))?;
+    let decoding = Decoding::of(db);
+    let payload = args.word(3);
+    let value = if payload.len() <= DECODED_UNDER_LOCK {
+        decoding.decode(payload)?
+    } else {
+        match reply.finish(Restoring::new(decoding, payload)) {
+            Some(value) => value?,
+            None => return Ok(()),
+        }
+    };
     let deleted = options.replace && db.delete(key);
     let deadline = (ttl > 0).then(|| {
         let from = if options.absolute {
@@ -194,23 +207,78 @@ fn restore(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
     Ok(())
 }
 
-/// The value of a payload: first what is wrong with its envelope, then with what is inside.
-fn decode(db: &Db<'_>, payload: &[u8]) -> Result<Value> {
-    let limits = Limits::from(db.settings());
-    let versions = if db
-        .settings()
-        .rdb_version_check_relaxed
-        .load(Ordering::Relaxed)
-    {
-        VersionCheck::Relaxed
-    } else {
-        VersionCheck::Strict
-    };
-    rdb::restore(payload, &limits, db.now(), versions).map_err(|error| match error {
-        rdb::Error::Version(_) | rdb::Error::Checksum => BAD_ENVELOPE,
-        _ if payload.len() < MIN_PAYLOAD_LEN => BAD_ENVELOPE,
-        _ => BAD_DATA,
-    })
+/// How payloads are read.
+struct Decoding {
+    limits: Limits,
+    versions: VersionCheck,
+    now: Timestamp,
+}
+
+impl Decoding {
+    fn of(db: &Db<'_>) -> Decoding {
+        let relaxed = &db.settings().rdb_version_check_relaxed;
+        Decoding {
+            limits: Limits::from(db.settings()),
+            versions: match relaxed.load(Ordering::Relaxed) {
+                true => VersionCheck::Relaxed,
+                false => VersionCheck::Strict,
+            },
+            now: db.now(),
+        }
+    }
+
+    /// The value of a payload.
+    ///
+    /// # Errors
+    /// What is wrong with its envelope, else with what is inside.
+    fn decode(&self, payload: &[u8]) -> Result<Value> {
+        let value = rdb::restore(payload, &self.limits, self.now, self.versions);
+        value.map_err(|error| match error {
+            rdb::Error::Version(_) | rdb::Error::Checksum => BAD_ENVELOPE,
+            _ if payload.len() < MIN_PAYLOAD_LEN => BAD_ENVELOPE,
+            _ => BAD_DATA,
+        })
+    }
+}
+
+/// The decoding of a big payload.
+struct Restoring {
+    decoding: Decoding,
+    payload: Box<[u8]>,
+    value: Result<Value>,
+}
+
+impl Restoring {
+    fn new(decoding: Decoding, payload: &[u8]) -> Restoring {
+        Restoring {
+            decoding,
+            payload: payload.into(),
+            value: Err(BAD_DATA),
+        }
+    }
+}
+
+impl Work for Restoring {
+    type Outcome = Result<Value>;
+
+    fn effort(&self) -> usize {
+        self.payload.len()
+    }
+
+    fn advance(&mut self) -> bool {
+        self.value = self.decoding.decode(&self.payload);
+        self.payload = Box::default();
+        true
+    }
+
+    fn outcome(&mut self) -> Result<Value> {
+        std::mem::replace(&mut self.value, Err(BAD_DATA))
+    }
+
+    /// The payload is the request's own.
+    fn has_sources_of(&self, _begun: &Restoring) -> bool {
+        true
+    }
 }
 
 /// Makes the key look as if it was last used as long ago, or as often, as the options say.

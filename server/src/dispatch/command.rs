@@ -3,10 +3,12 @@
 //! Everything that COMMAND, COMMAND DOCS, ACL categories and the documentation say is derived from these
 //! declarations, so that a command is described once, where it is.
 
+use std::any::Any;
+
 use protocol::resp::reply::ReplyWriter;
 use storage::db::Db;
 
-use super::{args::Args, error::Error};
+use super::{args::Args, error::Error, preparation::Preparation};
 use crate::session::Session;
 
 pub type Result<T = ()> = std::result::Result<T, Error>;
@@ -288,6 +290,12 @@ impl Command {
 pub struct Reply {
     pub writer: ReplyWriter,
     pub later: Option<Box<dyn Later>>,
+    /// Work that was done for the command, or that it leaves to be done before it runs again.
+    pub preparation: Option<Preparation>,
+    /// What is to be dropped where it disturbs nobody: clones of values that may be the last.
+    pub discarded: Option<Box<dyn Any + Send>>,
+    /// Whether the command can run again.
+    pub may_prepare: bool,
     /// Words that a blocking command which waits has from now on, by their numbers: what they said at its first run
     /// (`$` is the last ID then) they say at every other.
     pub replaced_words: Vec<(usize, Box<[u8]>)>,
@@ -295,7 +303,7 @@ pub struct Reply {
 
 /// The rest of a reply, written without locks, a slice at a time.
 pub trait Later: Send {
-    /// Writes some more, about a dozen microseconds' worth. True when all is written.
+    /// Writes some more, about some dozen microseconds' worth. True when all is written.
     fn write(&mut self, reply: &mut ReplyWriter) -> bool;
 }
 
@@ -311,6 +319,9 @@ impl Reply {
         Reply {
             writer,
             later: None,
+            preparation: None,
+            discarded: None,
+            may_prepare: false,
             replaced_words: Vec::new(),
         }
     }

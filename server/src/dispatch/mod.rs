@@ -10,6 +10,7 @@ pub mod command;
 pub mod error;
 pub mod keys;
 pub mod memory;
+pub mod preparation;
 pub mod table;
 pub mod transaction;
 
@@ -46,6 +47,8 @@ pub enum Next {
     Go,
     /// Writes the rest of the reply first.
     Later,
+    /// Does the work that is left, then runs the command again.
+    Prepare,
     /// Runs the command again at this time (milliseconds since the epoch).
     Wait(i64),
     /// Does nothing until the command is served.
@@ -165,6 +168,9 @@ fn execute_on_key(
     if !db.changes.is_quiet() {
         session.server.settle(&mut db.changes);
     }
+    if reply.wants_preparation() {
+        return Next::Prepare;
+    }
     let outcome = Outcome {
         nanoseconds: clock.lap(),
         reply_bytes: reply.len().saturating_sub(written),
@@ -223,6 +229,9 @@ fn execute_any(
     }
     let written = reply.len();
     let result = run(session, db, metrics, registered, &args, reply);
+    if reply.wants_preparation() {
+        return Next::Prepare;
+    }
     let metrics = &metrics.commands[registered.id];
     let nanoseconds = clock.lap();
     metrics.record(nanoseconds);

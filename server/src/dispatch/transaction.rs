@@ -239,6 +239,7 @@ fn run_all(
     all: &mut Changes,
 ) {
     session.flags.in_exec = true;
+    let may_prepare = std::mem::replace(&mut reply.may_prepare, false);
     reply.array(transaction.queued.len());
     let mut parts = Parts::default();
     let mut clock = Moment::now();
@@ -283,6 +284,7 @@ fn run_all(
         parts.cut(reply);
     }
     parts.join(reply);
+    reply.may_prepare = may_prepare;
     session.flags.in_exec = false;
 }
 

@@ -1,17 +1,26 @@
 //! RESP on a connection: parses a batch, prefetches its keys, executes it.
 
+use std::{
+    any::Any,
+    time::{Duration, Instant},
+};
+
 use protocol::{
     limits::Limits,
-    resp::request::{RequestParser, Span, Step},
+    resp::{
+        reply::ReplyWriter,
+        request::{RequestParser, Span, Step},
+    },
 };
-use storage::{clock::Moment, db::Db};
+use storage::{clock::Moment, db::Db, keyspace::Garbage};
 
 use super::connection::{Protocol, Then, Turn};
 use crate::{
     dispatch::{
         self, Found, Next,
         args::{Args, NO_KEY},
-        command::Later,
+        command::{Later, Reply},
+        preparation::Preparation,
     },
     runtime::Worker,
     server,
@@ -23,12 +32,17 @@ use crate::{
 const BATCH: usize = 64;
 /// Reply bytes after which they are sent before more requests run.
 const OUTPUT_LIMIT: usize = 256 * 1024;
+/// Slices of a long reply, or of work before one, end their turn after so much time or so many bytes.
+const SLICES_TIME: Duration = Duration::from_micros(100);
+const SLICES_BYTES: usize = 64 * 1024;
 
 /// A RESP connection.
 pub struct Resp {
     session: Session,
     parser: RequestParser,
     later: Option<Box<dyn Later>>,
+    /// Work to be done before the first request in the input runs again.
+    preparation: Option<Preparation>,
 }
 
 /// One request of a batch.
@@ -47,6 +61,7 @@ impl Resp {
             session,
             parser: RequestParser::new(),
             later: None,
+            preparation: None,
         }
     }
 
@@ -161,6 +176,9 @@ impl Resp {
             args,
             &mut worker.reply,
         );
+        if worker.reply.has_work() {
+            self.take_work(&mut worker.reply);
+        }
         if next == Next::Go && self.session.client.mailbox.is_filled() {
             // Messages to oneself follow the reply of the command that sent them.
             self.later = self.session.client.collect_mail(&mut worker.reply.writer);
@@ -175,9 +193,30 @@ impl Resp {
                 self.later = worker.reply.later.take();
                 Some((Then::Later, true))
             }
+            Next::Prepare => Some((Then::Later, false)),
             Next::Wait(until) => Some((Then::Wait(until), false)),
             Next::Blocked => Some((Then::Blocked, true)),
         }
+    }
+
+    /// Takes the work that a command wants done, and drops what is left of work that was done.
+    #[cold]
+    fn take_work(&mut self, reply: &mut Reply) {
+        if let Some(discarded) = reply.discarded.take() {
+            self.drop_elsewhere(discarded);
+        }
+        match reply.preparation.take() {
+            Some(preparation) if !preparation.is_done() => self.preparation = Some(preparation),
+            Some(unused) => self.drop_elsewhere(Box::new(unused)),
+            None => {}
+        }
+    }
+
+    /// Drops clones of values, which may be the last by now, where it disturbs nobody.
+    #[cold]
+    fn drop_elsewhere(&self, clones: Box<dyn Any + Send>) {
+        let keyspace = &self.session.server.keyspace;
+        keyspace.free_elsewhere(Garbage::Clones(clones));
     }
 
     fn execute_inline(
@@ -222,6 +261,7 @@ impl Protocol for Resp {
         let now = server::now();
         worker.begin_turn(self.session.version);
         worker.clock = Moment::now();
+        worker.reply.preparation = self.preparation.take();
         tracking::collect_broadcasts();
         let mut db = Db::new(&server.keyspace, self.session.database, now);
         db.set_client(self.session.client.id);
@@ -283,16 +323,39 @@ impl Protocol for Resp {
 
     fn write_later(&mut self, worker: &mut Worker) -> bool {
         worker.begin_turn(self.session.version);
+        let until = Instant::now() + SLICES_TIME;
+        let goes_on = |output: &ReplyWriter| output.len() < SLICES_BYTES && Instant::now() < until;
+        if let Some(preparation) = &mut self.preparation {
+            while !preparation.advance() {
+                if !goes_on(&worker.reply.writer) {
+                    return false;
+                }
+            }
+            return true;
+        }
         let Some(later) = &mut self.later else {
             return true;
         };
         while !later.write(&mut worker.reply.writer) {
-            if worker.reply.writer.len() > OUTPUT_LIMIT / 4 {
+            if !goes_on(&worker.reply.writer) {
                 return false;
             }
         }
-        self.later = None;
+        if let Some(later) = self.later.take() {
+            self.drop_elsewhere(Box::new(later));
+        }
         true
+    }
+}
+
+impl Drop for Resp {
+    fn drop(&mut self) {
+        if let Some(later) = self.later.take() {
+            self.drop_elsewhere(Box::new(later));
+        }
+        if let Some(preparation) = self.preparation.take() {
+            self.drop_elsewhere(Box::new(preparation));
+        }
     }
 }
 

@@ -149,6 +149,16 @@ impl Set {
         self.len() == 0
     }
 
+    /// Whether neither was changed since one was cloned from the other. O(1), or O(limits) if small; may deny it where
+    /// nothing differs.
+    pub fn is_same_version(&self, other: &Set) -> bool {
+        match (self.view(), other.view()) {
+            (View::Table(one), View::Table(other)) => one.is_same_version(other),
+            (View::Table(_), _) | (_, View::Table(_)) => false,
+            _ => self.encoding() == other.encoding() && self.iter().eq(other.iter()),
+        }
+    }
+
     /// Bytes on the heap. O(1).
     pub fn memory_bytes(&self) -> usize {
         match self.view() {

@@ -15,7 +15,7 @@ use storage::{
 
 use super::{nearest::sort_front, read_position, read_unit, write_distance, write_position};
 use crate::{
-    commands::sorted_set::{SLICE, WRITTEN_AT_ONCE, build, store},
+    commands::sorted_set::{SLICE, WRITTEN_AT_ONCE, build, limits, store},
     dispatch::{
         args::Args,
         command::{Access, Arity::*, Command, Flag, Group, Keys, Place, Reply, Result, Run},
@@ -645,7 +645,7 @@ fn search_and_store(
             StoredScore::Cell => (found.member, found.score),
             StoredScore::Distance => (found.member, found.distance),
         });
-        Some((key, build(db, &entries.collect::<Vec<_>>())))
+        Some((key, build(&entries.collect::<Vec<_>>(), &limits(db))))
     });
     db.delete_met_expired();
     if let Some((key, set)) = result? {

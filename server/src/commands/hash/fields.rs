@@ -13,7 +13,9 @@ use storage::{
     },
 };
 
-use super::{changed_fields, deadlines, limits, log_pairs, log_words, tell_replaced, write_value};
+use super::{
+    changed_fields, deadlines, limits, log_pairs, log_words, tell_replaced, text_bytes, write_value,
+};
 use crate::{
     commands::deadline::{self, Base, Unit},
     dispatch::{
@@ -242,7 +244,8 @@ fn set_fields(
             hash.remove(field, now);
         });
     } else {
-        hash.prepare(fields.len(), args.bytes(), &limits);
+        let text_bytes = text_bytes(pairs.iter().copied());
+        hash.prepare(fields.len(), text_bytes, &limits);
         for pair in pairs.chunks_exact(2) {
             added += usize::from(hash.set(pair[0], pair[1], deadline, now, &limits));
         }

@@ -112,7 +112,7 @@ fn set_pairs(db: &mut Db<'_>, args: &Args<'_>, command: &str) -> Result<usize> {
     let pairs = (args.len() - 2) / 2;
     let mut hash = db.write_or_create(key, Hash::new)?;
     if pairs > 1 {
-        hash.prepare(pairs, args.bytes(), &limits);
+        hash.prepare(pairs, text_bytes(args.from(2)), &limits);
     }
     let len = hash.len();
     let added = (2..args.len())
@@ -127,6 +127,11 @@ fn set_pairs(db: &mut Db<'_>, args: &Args<'_>, command: &str) -> Result<usize> {
     tell_replaced(db, key, replaced);
     changed_fields(db, key, pairs, "hset");
     Ok(added)
+}
+
+/// Bytes of all these words.
+fn text_bytes<'a>(words: impl Iterator<Item = &'a [u8]>) -> usize {
+    words.map(<[u8]>::len).sum()
 }
 
 const HSETNX: Command = Command {

@@ -1,9 +1,8 @@
 //! Intersections, unions and differences of sets.
 //!
-//! Those that are only returned and are not small are worked out on clones of the sets, which are cheap, in slices
-//! after the locks are released; those that are stored are worked out under the locks.
+//! Those that are not small are worked out on clones of the sets, which are cheap, in slices without the locks.
 
-use std::cmp::Reverse;
+use std::{borrow::Borrow, cmp::Reverse};
 
 use protocol::resp::reply::ReplyWriter;
 use storage::{
@@ -20,6 +19,7 @@ use crate::dispatch::{
     args::Args,
     command::{Access, Arity::*, Command, Flag, Group, Keys, Later, Place, Reply, Result, Run},
     error::Error,
+    preparation::Work,
 };
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -173,17 +173,35 @@ fn sintercard(db: &Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
         return Err(TOO_MANY);
     }
     let limit = read_limit(args, 2 + count)?;
-    let mut common = 0;
-    if let Some(sets) = operands(db, args, 2, 2 + count, Intersection)? {
-        let (first, others) = sets.split_at(1);
-        let members = first[0].iter();
-        common = members
-            .filter(|&member| Intersection.keeps(member, others))
-            .take(limit)
-            .count();
+    let Some(sets) = operands(db, args, 2, 2 + count, Intersection)? else {
+        reply.integer(0);
+        return Ok(());
+    };
+    if Intersection.effort(&sets) > WRITE_HERE {
+        count_later(sets.into_iter().cloned().collect(), limit, reply);
+        return Ok(());
     }
-    reply.integer(common as i64);
+    let (first, others) = sets.split_at(1);
+    let members = first[0].iter();
+    let common = members.filter(|&member| Intersection.keeps(member, others));
+    reply.integer(common.take(limit).count() as i64);
     Ok(())
+}
+
+/// Counts the members that all sets have, in slices without the locks.
+fn count_later(sets: Vec<Set>, limit: usize, reply: &mut Reply) {
+    let (mut common, mut cursor) = (0, 0);
+    reply.later(move |writer: &mut ReplyWriter| {
+        let (first, others) = sets.split_at(1);
+        cursor = first[0].scan(cursor, (SLICE / sets.len()).max(1), |member| {
+            common += usize::from(Intersection.keeps(member, others));
+        });
+        let is_done = cursor == 0 || common >= limit;
+        if is_done {
+            writer.integer(common.min(limit) as i64);
+        }
+        is_done
+    });
 }
 
 /// `LIMIT limit`, any number of times; 0 is none.
@@ -237,30 +255,27 @@ fn answer(db: &Db<'_>, args: &Args<'_>, operation: Operation, reply: &mut Reply)
         reply.set(0);
         return Ok(());
     };
-    let limits = limits(db.settings());
-    if operation.effort(&sets) > WRITE_HERE {
-        reply.later = Some(Box::new(Combination::new(operation, &sets, limits)));
+    if operation == Union || operation.effort(&sets) > WRITE_HERE {
+        let combination = Combination::new(operation, &sets, limits(db.settings()));
+        let is_small = combination.effort() <= WRITE_HERE;
+        let mut answer = Answer::new(combination);
+        if is_small {
+            while !answer.write(reply) {}
+        } else {
+            reply.later = Some(Box::new(answer));
+        }
         return Ok(());
     }
-    match operation {
-        Union => {
-            let result = combine(operation, &sets, &limits);
-            reply.set(result.len());
-            result.iter().for_each(|member| write_member(reply, member));
-        }
-        Intersection | Difference => {
-            let slot = reply.array_deferred();
-            let mut len = 0;
-            let (first, others) = sets.split_at(1);
-            for member in first[0].iter() {
-                if operation.keeps(member, others) {
-                    write_member(reply, member);
-                    len += 1;
-                }
-            }
-            reply.set_set_len(slot, len);
+    let slot = reply.array_deferred();
+    let mut len = 0;
+    let (first, others) = sets.split_at(1);
+    for member in first[0].iter() {
+        if operation.keeps(member, others) {
+            write_member(reply, member);
+            len += 1;
         }
     }
+    reply.set_set_len(slot, len);
     Ok(())
 }
 
@@ -273,53 +288,16 @@ fn keep(
 ) -> Result {
     let limits = limits(db.settings());
     let result = match operands(db, args, 2, args.len(), operation)? {
-        Some(sets) => combine(operation, &sets, &limits),
+        Some(sets) => match reply.finish(Combination::new(operation, &sets, limits)) {
+            Some(result) => result,
+            None => return Ok(()),
+        },
         None => Set::new(),
     };
     db.delete_met_expired();
     let len = store(db, args.key(1), result, event);
     reply.integer(len as i64);
     Ok(())
-}
-
-/// The result of an operation on at least one set.
-fn combine(operation: Operation, sets: &[&Set], limits: &Limits) -> Set {
-    let (first, others) = sets.split_at(1);
-    let members = first[0].iter();
-    match operation {
-        Union => Set::from_members(sets.iter().flat_map(|set| set.iter()), limits),
-        Difference if removing_is_less_work(sets) => {
-            let mut result = Set::from_members(members, limits);
-            for member in others.iter().flat_map(|set| set.iter()) {
-                result.remove(member);
-                if result.is_empty() {
-                    break;
-                }
-            }
-            result
-        }
-        Difference => {
-            let kept = members.filter(|&member| operation.keeps(member, others));
-            Set::from_members(kept, limits)
-        }
-        Intersection => {
-            // As clients see it in the encoding: what comes from no integer set begins as a list, and becomes one at
-            // the end only if it suits.
-            let mut result = match first[0].encoding() {
-                Encoding::IntSet => Set::new(),
-                Encoding::ListPack | Encoding::HashTable => Set::new_packed(),
-            };
-            let mut integers = true;
-            for member in members.filter(|&member| operation.keeps(member, others)) {
-                integers &= member.integer().is_some();
-                result.add(member, limits);
-            }
-            if integers && result.len() <= limits.max_intset_entries {
-                result = Set::from_members(result.iter(), limits);
-            }
-            result
-        }
-    }
 }
 
 /// Whether to remove the other sets' members from the first one rather than ask them for each of its members: the rule
@@ -333,7 +311,7 @@ fn removing_is_less_work(sets: &[&Set]) -> bool {
 impl Operation {
     /// Whether a member of the first set is in the result.
     #[inline]
-    fn keeps(self, member: Element<'_>, others: &[impl std::borrow::Borrow<Set>]) -> bool {
+    fn keeps(self, member: Element<'_>, others: &[impl Borrow<Set>]) -> bool {
         match self {
             Intersection => others.iter().all(|set| set.borrow().contains(member)),
             Difference => !others.iter().any(|set| set.borrow().contains(member)),
@@ -342,84 +320,161 @@ impl Operation {
     }
 
     /// About how many members have to be looked at.
-    fn effort(self, sets: &[&Set]) -> usize {
+    fn effort(self, sets: &[impl Borrow<Set>]) -> usize {
         match self {
-            Union => sets.iter().map(|set| set.len()).sum(),
-            Intersection | Difference => sets[0].len().saturating_mul(sets.len()),
+            Union => sets.iter().map(|set| set.borrow().len()).sum(),
+            Intersection | Difference => sets[0].borrow().len().saturating_mul(sets.len()),
         }
     }
 }
 
-/// An operation that is worked out and then written, a slice at a time.
+/// An operation on at least one set that is worked out a slice at a time.
 struct Combination {
     operation: Operation,
     sets: Vec<Set>,
     limits: Limits,
+    /// The other sets' members are removed from the first one's, instead of asking for each of those.
+    removes: bool,
     result: Set,
-    /// The set that is being walked, beyond the last one the result.
+    /// All members of the result so far are integers.
+    integers: bool,
+    /// The set that is being walked.
     at: usize,
     cursor: u64,
-    header_written: bool,
 }
 
 impl Combination {
     fn new(operation: Operation, sets: &[&Set], limits: Limits) -> Combination {
+        // As clients see it in the encoding: what an intersection takes from no integer set begins as a list, and
+        // becomes integers at the end only if that suits.
+        let result = match (operation, sets[0].encoding()) {
+            (Intersection, Encoding::ListPack | Encoding::HashTable) => Set::new_packed(),
+            _ => Set::new(),
+        };
         Combination {
             operation,
             sets: sets.iter().map(|&set| set.clone()).collect(),
             limits,
-            result: Set::new(),
+            removes: operation == Difference && removing_is_less_work(sets),
+            result,
+            integers: true,
             at: 0,
             cursor: 0,
-            header_written: false,
         }
     }
 
     /// How many sets are walked; the others are only asked.
     fn walked(&self) -> usize {
-        match self.operation {
-            Union => self.sets.len(),
-            Intersection | Difference => 1,
+        if self.operation == Union || self.removes {
+            self.sets.len()
+        } else {
+            1
         }
     }
 
-    fn work(&mut self) {
+    fn walk(&mut self) {
         let Combination {
             operation,
             sets,
             limits,
             result,
+            integers,
             at,
-            cursor,
             ..
         } = self;
-        let budget = match operation {
-            Union => SLICE,
-            Intersection | Difference => (SLICE / sets.len()).max(1),
+        let set = &sets[*at];
+        self.cursor = if self.removes {
+            set.scan(self.cursor, SLICE, |member| {
+                if *at == 0 {
+                    result.add(member, limits);
+                } else {
+                    result.remove(member);
+                }
+            })
+        } else {
+            let others = &sets[*at + 1..];
+            let asked = match operation {
+                Union => 1,
+                Intersection | Difference => sets.len(),
+            };
+            set.scan(self.cursor, (SLICE / asked).max(1), |member| {
+                if operation.keeps(member, others) {
+                    *integers &= member.integer().is_some();
+                    result.add(member, limits);
+                }
+            })
         };
-        *cursor = sets[*at].scan(*cursor, budget, |member| {
-            if operation.keeps(member, &sets[*at + 1..]) {
-                result.add(member, limits);
-            }
-        });
-        if *cursor == 0 {
-            *at += 1;
+        if self.cursor == 0 {
+            self.at += 1;
+        }
+    }
+
+    /// Whether nothing is left that could change the result.
+    fn is_done(&self) -> bool {
+        self.at == self.walked() || self.removes && self.at > 0 && self.result.is_empty()
+    }
+}
+
+impl Work for Combination {
+    type Outcome = Set;
+
+    fn effort(&self) -> usize {
+        self.operation.effort(&self.sets)
+    }
+
+    fn advance(&mut self) -> bool {
+        if !self.is_done() {
+            self.walk();
+        }
+        if !self.is_done() {
+            return false;
+        }
+        let fits = self.integers && self.result.len() <= self.limits.max_intset_entries;
+        if self.operation == Intersection && fits && self.result.encoding() != Encoding::IntSet {
+            self.result = Set::from_members(self.result.iter(), &self.limits);
+        }
+        true
+    }
+
+    fn outcome(&mut self) -> Set {
+        std::mem::take(&mut self.result)
+    }
+
+    fn has_sources_of(&self, begun: &Combination) -> bool {
+        let mut pairs = self.sets.iter().zip(&begun.sets);
+        self.sets.len() == begun.sets.len() && pairs.all(|(one, other)| one.is_same_version(other))
+    }
+}
+
+/// An operation that is worked out and then written, a slice at a time.
+struct Answer {
+    combination: Combination,
+    is_worked_out: bool,
+    cursor: u64,
+}
+
+impl Answer {
+    fn new(combination: Combination) -> Answer {
+        Answer {
+            combination,
+            is_worked_out: false,
+            cursor: 0,
         }
     }
 }
 
-impl Later for Combination {
+impl Later for Answer {
     fn write(&mut self, reply: &mut ReplyWriter) -> bool {
-        if self.at < self.walked() {
-            self.work();
+        let result = &self.combination.result;
+        if !self.is_worked_out {
+            self.is_worked_out = self.combination.advance();
+            if self.is_worked_out {
+                reply.set(self.combination.result.len());
+            }
             return false;
         }
-        if !self.header_written {
-            self.header_written = true;
-            reply.set(self.result.len());
-        }
         let writes = |member: Element<'_>| write_member(reply, member);
-        self.cursor = self.result.scan(self.cursor, SLICE, writes);
+        self.cursor = result.scan(self.cursor, SLICE, writes);
         self.cursor == 0
     }
 }

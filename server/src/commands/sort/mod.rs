@@ -1,8 +1,10 @@
 //! SORT: the elements of a list, set or sorted set in order, or what keys named after them hold.
 //!
 //! A pattern names a key for each element: its `*` stands for the element, and `->` leads to a field of a hash. Which
-//! keys that are is known only once the elements are, so patterns with a `*` lock all shards.
+//! keys that are is known only once the elements are, so patterns with a `*` lock all shards, and what they name is looked
+//! up under those locks. Many elements without such patterns are sorted in slices without the locks.
 
+mod big;
 mod options;
 mod pattern;
 
@@ -20,6 +22,7 @@ use storage::{
 };
 
 use self::{
+    big::Sorting,
     options::{Direction, Kind, Options, Storing, Weigh},
     pattern::Pattern,
 };
@@ -31,6 +34,12 @@ use crate::dispatch::{
 };
 
 pub const COMMANDS: &[&Command] = &[&SORT, &SORT_RO];
+
+const NOT_NUMBERS: Error =
+    Error::from_static("ERR One or more scores can't be converted into double");
+
+/// More elements are sorted in slices.
+const SORTED_AT_ONCE: usize = 1000;
 
 /// The keys that BY and GET lead to.
 const PATTERNS: Keys = Keys {
@@ -74,7 +83,17 @@ fn sort(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
         return answer(db, args, &options, reply);
     };
     let target = args.key(target);
-    let list = collect(db, &sorted(db, args, &options)?, &options.get);
+    let source = db.get(args.key(1)).map(|entry| entry.value());
+    let list = match begin_big(source, &options) {
+        Some(sorting) => {
+            let listing = big::Listing::new(sorting, what_is_got(&options), limits(db));
+            match reply.finish(listing) {
+                Some(list) => list?,
+                None => return Ok(()),
+            }
+        }
+        None => collect(db, &sorted(db, source, &options)?, &options.get),
+    };
     let len = list.len();
     if len > 0 {
         db.put(target, list.into_value(), Meta::default());
@@ -108,7 +127,12 @@ fn sort_ro(db: &Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
 }
 
 fn answer(db: &Db<'_>, args: &Args<'_>, options: &Options<'_>, reply: &mut Reply) -> Result {
-    let elements = sorted(db, args, options)?;
+    let source = db.get(args.key(1)).map(|entry| entry.value());
+    if let Some(sorting) = begin_big(source, options) {
+        reply.later = Some(Box::new(big::Answer::new(sorting, what_is_got(options))));
+        return Ok(());
+    }
+    let elements = sorted(db, source, options)?;
     if options.get.is_empty() {
         reply.array(elements.len());
         for element in elements {
@@ -147,19 +171,62 @@ fn collect(db: &Db<'_>, elements: &[Element<'_>], get: &[Pattern<'_>]) -> List {
     list
 }
 
-/// The elements in the order asked for, those within the limit.
-fn sorted<'d>(db: &'d Db<'_>, args: &Args<'_>, options: &Options<'_>) -> Result<Vec<Element<'d>>> {
-    let Some(entry) = db.get(args.key(1)) else {
-        return Ok(Vec::new());
+/// Work in slices, if there is much of it and no pattern names other keys.
+fn begin_big(source: Option<ValueRef<'_>>, options: &Options<'_>) -> Option<Sorting> {
+    let source = source?;
+    let len = match source {
+        ValueRef::List(list) => list.len(),
+        ValueRef::Set(set) => set.len(),
+        ValueRef::SortedSet(set) => set.len(),
+        _ => return None,
     };
-    let value = entry.value();
-    let (weigh, kind) = match (&options.weigh, value) {
+    let kind = match weigh(source, options) {
+        (Weigh::Pattern(_), _) => return None,
+        (Weigh::Unsorted, _) => None,
+        (Weigh::Element, kind) => Some(kind),
+    };
+    let window = options.window(len);
+    let elements = if kind.is_some() { len } else { window.len() };
+    if elements <= SORTED_AT_ONCE || options.get.iter().any(Pattern::names_keys) {
+        return None;
+    }
+    let order = big::Order {
+        kind,
+        direction: options.direction,
+    };
+    Some(Sorting::new(source.to_value(), order, window))
+}
+
+/// For each GET that names no keys whether it gets the element; without any the element is what is wanted.
+fn what_is_got(options: &Options<'_>) -> Vec<bool> {
+    if options.get.is_empty() {
+        return vec![true];
+    }
+    let gets = options.get.iter();
+    gets.map(|get| matches!(get, Pattern::Element)).collect()
+}
+
+/// What is compared, and as what.
+fn weigh<'o, 'a>(source: ValueRef<'_>, options: &'o Options<'a>) -> (&'o Weigh<'a>, Kind) {
+    match (&options.weigh, source) {
         // The order of a set is chance, and what is stored must not depend on chance.
         (Weigh::Unsorted, ValueRef::Set(_)) if options.store.is_some() => {
             (&Weigh::Element, Kind::Text)
         }
         (weigh, _) => (weigh, options.kind),
+    }
+}
+
+/// The elements in the order asked for, those within the limit.
+fn sorted<'d>(
+    db: &'d Db<'_>,
+    source: Option<ValueRef<'d>>,
+    options: &Options<'_>,
+) -> Result<Vec<Element<'d>>> {
+    let Some(value) = source else {
+        return Ok(Vec::new());
     };
+    let (weigh, kind) = weigh(value, options);
     if matches!(weigh, Weigh::Unsorted) {
         return unsorted(value, options);
     }
@@ -240,9 +307,7 @@ fn by_number<'d>(
         number.map(|number| (number, element))
     };
     let weighed: Option<Vec<(f64, Element<'d>)>> = elements.into_iter().map(weigh).collect();
-    let mut weighed = weighed.ok_or(Error::from_static(
-        "ERR One or more scores can't be converted into double",
-    ))?;
+    let mut weighed = weighed.ok_or(NOT_NUMBERS)?;
     put_in_order(&mut weighed, direction, first, |one, other| {
         let numbers = one.0.partial_cmp(&other.0).unwrap_or(Ordering::Equal);
         numbers.then_with(|| compare_texts(one.1, other.1))

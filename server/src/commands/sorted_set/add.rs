@@ -128,15 +128,25 @@ impl Rule {
     fn read(args: &Args<'_>, first: usize) -> (Rule, usize) {
         let mut rule = Rule::default();
         let mut index = first;
-        while let Some(word) = args.get(index) {
-            match word.to_ascii_uppercase().as_slice() {
-                b"NX" => rule.new_only = true,
-                b"XX" => rule.existing_only = true,
-                b"GT" => rule.higher = true,
-                b"LT" => rule.lower = true,
-                b"CH" => rule.counts_changes = true,
-                b"INCR" => rule.amount = Amount::Increment,
-                _ => break,
+        // A number begins with none of the options' letters.
+        while args
+            .get(index)
+            .is_some_and(|word| word.first().is_some_and(u8::is_ascii_alphabetic))
+        {
+            if args.is(index, "NX") {
+                rule.new_only = true;
+            } else if args.is(index, "XX") {
+                rule.existing_only = true;
+            } else if args.is(index, "GT") {
+                rule.higher = true;
+            } else if args.is(index, "LT") {
+                rule.lower = true;
+            } else if args.is(index, "CH") {
+                rule.counts_changes = true;
+            } else if args.is(index, "INCR") {
+                rule.amount = Amount::Increment;
+            } else {
+                break;
             }
             index += 1;
         }

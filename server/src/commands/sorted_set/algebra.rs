@@ -1,9 +1,9 @@
 //! Unions, intersections and differences of sorted sets and sets, whose members count as having the score 1.
 //!
-//! The inputs are cloned, which is cheap, so that those who only ask for the result get it computed after the locks are
-//! released.
+//! The inputs are cloned, which is cheap. What comes of small ones is gathered and put in order at once, what comes of
+//! big ones is built in slices without the locks.
 
-use std::{borrow::Cow, ops::ControlFlow};
+use std::{borrow::Cow, ops::Range};
 
 use hashbrown::HashMap;
 use protocol::resp::reply::ReplyWriter;
@@ -16,15 +16,16 @@ use storage::{
         element::{Element, Scratch},
         number,
         set::Set,
-        sorted_set::SortedSet,
+        sorted_set::{Limits, SortedSet},
     },
 };
 
-use super::{SLICE, Shown, WRITTEN_AT_ONCE, build, store};
+use super::{LARGE, Order, SLICE, Shown, WRITTEN_AT_ONCE, build, fit, limits, store, write_slice};
 use crate::dispatch::{
     args::Args,
     command::{Access, Arity::*, Command, Flag, Group, Keys, Place, Reply, Result, Run},
     error::Error,
+    preparation::Work,
 };
 
 pub(super) const ZUNION: Command = Command {
@@ -99,25 +100,28 @@ fn combine(db: &Db<'_>, args: &Args<'_>, operation: Operation, reply: &mut Reply
         true => Shown::with_scores(reply),
         false => Shown::Members,
     };
-    if request.members() <= WRITTEN_AT_ONCE {
+    if request.effort() <= WRITTEN_AT_ONCE {
         let entries = request.entries();
         shown.begin(entries.len(), reply);
         let entries = entries.iter();
         entries.for_each(|(member, score)| shown.write(member, *score, reply));
         return Ok(());
     }
-    let mut result: Option<std::vec::IntoIter<(Box<[u8]>, f64)>> = None;
+    let mut combination = Combination::new(request, limits(db));
+    let mut ranks: Option<Range<usize>> = None;
     reply.later(move |reply: &mut ReplyWriter| {
-        let entries = result.get_or_insert_with(|| {
-            let entries = request.entries().into_iter();
-            let owned = entries.map(|(member, score)| (Box::from(&*member), score));
-            let owned: Vec<_> = owned.collect();
-            shown.begin(owned.len(), reply);
-            owned.into_iter()
-        });
-        let slice = entries.by_ref().take(SLICE);
-        slice.for_each(|(member, score)| shown.write(&member, score, reply));
-        entries.len() == 0
+        let Some(left) = &mut ranks else {
+            if combination.build_some() {
+                let len = combination.result.len();
+                shown.begin(len, reply);
+                ranks = Some(0..len);
+            }
+            return false;
+        };
+        let slice = left.start..(left.start + SLICE).min(left.end);
+        left.start = slice.end;
+        write_slice(reply, &combination.result, slice, Order::Ascending, shown);
+        left.start == left.end
     });
     Ok(())
 }
@@ -142,15 +146,31 @@ pub(super) const ZINTERCARD: Command = Command {
 
 fn zintercard(db: &Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
     let request = Request::read(db, args, 1, Operation::Intersection, Answer::Count)?;
-    let mut count = 0;
-    request.intersect(|_, _| {
-        count += 1;
-        match count == request.limit {
-            true => ControlFlow::Break(()),
-            false => ControlFlow::Continue(()),
+    let limit = match request.limit {
+        0 => usize::MAX,
+        limit => usize::try_from(limit).unwrap_or(usize::MAX),
+    };
+    let is_small = request.effort() <= WRITTEN_AT_ONCE;
+    let (mut count, mut cursor) = (0, 0);
+    let mut counts = move |reply: &mut ReplyWriter| {
+        let [smallest, others @ ..] = request.inputs.as_slice() else {
+            unreachable!("there is at least one key");
+        };
+        cursor = smallest.members.walk(cursor, SLICE, |member, _| {
+            let mut others = others.iter();
+            count += usize::from(others.all(|input| input.members.score(member).is_some()));
+        });
+        let is_done = cursor == 0 || count >= limit;
+        if is_done {
+            reply.integer(count.min(limit) as i64);
         }
-    });
-    reply.integer(count);
+        is_done
+    };
+    if is_small {
+        while !counts(reply) {}
+    } else {
+        reply.later(counts);
+    }
     Ok(())
 }
 
@@ -237,8 +257,9 @@ fn combine_and_store(
 ) -> Result {
     let request = Request::read(db, args, 2, operation, Answer::Stored);
     db.delete_met_expired();
-    let request = request?;
-    let result = build(db, &request.entries());
+    let Some(result) = reply.finish(Combination::new(request?, limits(db))) else {
+        return Ok(());
+    };
     let event = match operation {
         Operation::Union => "zunionstore",
         Operation::Intersection => "zinterstore",
@@ -334,21 +355,48 @@ impl Members {
         }
     }
 
-    /// Visits members and scores until told to stop.
-    fn each<'a>(&'a self, mut visit: impl FnMut(Cow<'a, [u8]>, f64) -> ControlFlow<()>) {
-        let _ = match self {
-            Members::None => ControlFlow::Continue(()),
-            Members::Plain(set) => set.iter().try_for_each(|member| {
+    /// Visits all members, with their scores.
+    fn each<'a>(&'a self, mut visit: impl FnMut(Cow<'a, [u8]>, f64)) {
+        match self {
+            Members::None => {}
+            Members::Plain(set) => set.iter().for_each(|member| {
                 let member = match member {
                     Element::Text(text) => Cow::Borrowed(text),
                     Element::Integer(_) => Cow::Owned(member.bytes(&mut Scratch::new()).to_vec()),
                 };
-                visit(member, 1.0)
+                visit(member, 1.0);
             }),
-            Members::Sorted(set) => set
-                .iter()
-                .try_for_each(|(member, score)| visit(Cow::Borrowed(member), score)),
-        };
+            Members::Sorted(set) => {
+                let entries = set.iter();
+                entries.for_each(|(member, score)| visit(Cow::Borrowed(member), score));
+            }
+        }
+    }
+
+    /// Visits about `budget` members from a cursor on, at first 0. Returns the next cursor, 0 at the end.
+    fn walk(&self, cursor: u64, budget: usize, mut visit: impl FnMut(&[u8], f64)) -> u64 {
+        match self {
+            Members::None => 0,
+            Members::Plain(set) => set.scan(cursor, budget, |member| {
+                visit(member.bytes(&mut Scratch::new()), 1.0);
+            }),
+            Members::Sorted(set) => {
+                let start = usize::try_from(cursor).unwrap_or(usize::MAX);
+                let end = start.saturating_add(budget).min(set.len());
+                let entries = set.range(start..end);
+                entries.for_each(|(member, score)| visit(member, score));
+                if end < set.len() { end as u64 } else { 0 }
+            }
+        }
+    }
+
+    fn is_same_version(&self, other: &Members) -> bool {
+        match (self, other) {
+            (Members::None, Members::None) => true,
+            (Members::Plain(one), Members::Plain(other)) => one.is_same_version(other),
+            (Members::Sorted(one), Members::Sorted(other)) => one.is_same_version(other),
+            _ => false,
+        }
     }
 }
 
@@ -437,21 +485,28 @@ impl Request {
         Ok(())
     }
 
-    /// How many members the inputs have together.
-    fn members(&self) -> usize {
-        self.inputs.iter().map(|input| input.members.len()).sum()
+    /// About how many members have to be looked at.
+    fn effort(&self) -> usize {
+        let inputs = self.inputs.iter().map(|input| input.members.len());
+        match self.operation {
+            Operation::Union => inputs.sum(),
+            Operation::Intersection | Operation::Difference => {
+                let first = inputs.clone().next().unwrap_or_default();
+                first.saturating_mul(inputs.len())
+            }
+        }
     }
 
     /// The result in order.
     fn entries(&self) -> Entries<'_> {
-        let mut entries = match self.operation {
+        let mut entries: Entries<'_> = match self.operation {
             Operation::Union => self.union(),
-            Operation::Difference => self.difference(),
-            Operation::Intersection => {
+            Operation::Intersection | Operation::Difference => {
                 let mut entries = Entries::new();
-                self.intersect(|member, score| {
-                    entries.push((member, score));
-                    ControlFlow::Continue(())
+                self.inputs[0].members.each(|member, score| {
+                    if let Some(score) = self.result_score(&member, score) {
+                        entries.push((member, score));
+                    }
                 });
                 entries
             }
@@ -474,43 +529,106 @@ impl Request {
                     .entry(member)
                     .and_modify(|sum| *sum = self.aggregate.of(*sum, score))
                     .or_insert(score);
-                ControlFlow::Continue(())
             });
         }
         scores.into_iter().collect()
     }
 
-    /// Visits the members that all inputs have, in the order of the smallest input.
-    fn intersect<'a>(&'a self, mut visit: impl FnMut(Cow<'a, [u8]>, f64) -> ControlFlow<()>) {
-        let [smallest, others @ ..] = self.inputs.as_slice() else {
-            return;
-        };
-        smallest.members.each(|member, score| {
-            let mut result = number_or_zero(score * smallest.weight);
-            for input in others {
-                let Some(score) = input.members.score(&member) else {
-                    return ControlFlow::Continue(());
-                };
-                result = self.aggregate.of(result, score * input.weight);
-            }
-            visit(member, result)
-        });
+    /// The score in an intersection or difference of a member of the first input, if it belongs there.
+    fn result_score(&self, member: &[u8], score: f64) -> Option<f64> {
+        let (first, others) = self.inputs.split_first()?;
+        if self.operation == Operation::Difference {
+            let is_elsewhere = |input: &Input| input.members.score(member).is_some();
+            return (!others.iter().any(is_elsewhere)).then_some(score);
+        }
+        let weighted = number_or_zero(score * first.weight);
+        others.iter().try_fold(weighted, |result, input| {
+            let score = input.members.score(member)?;
+            Some(self.aggregate.of(result, score * input.weight))
+        })
+    }
+}
+
+/// A request that is worked out a slice at a time.
+struct Combination {
+    request: Request,
+    limits: Limits,
+    result: SortedSet,
+    /// The input that is being walked.
+    at: usize,
+    cursor: u64,
+}
+
+impl Combination {
+    fn new(request: Request, limits: Limits) -> Combination {
+        Combination {
+            request,
+            limits,
+            result: SortedSet::new(),
+            at: 0,
+            cursor: 0,
+        }
     }
 
-    fn difference(&self) -> Entries<'_> {
-        let [first, others @ ..] = self.inputs.as_slice() else {
-            return Vec::new();
-        };
-        let mut entries = Entries::new();
-        first.members.each(|member, score| {
-            if others
-                .iter()
-                .all(|input| input.members.score(&member).is_none())
-            {
-                entries.push((member, score));
+    /// Walks some members of the inputs. True when the result is complete; it is then in the large encoding.
+    fn build_some(&mut self) -> bool {
+        let Combination {
+            request, result, ..
+        } = self;
+        let input = &request.inputs[self.at];
+        let walked = match request.operation {
+            Operation::Union => {
+                self.cursor = input.members.walk(self.cursor, SLICE, |member, score| {
+                    let score = number_or_zero(score * input.weight);
+                    result.alter(member, &LARGE, |sum| {
+                        Some(sum.map_or(score, |sum| request.aggregate.of(sum, score)))
+                    });
+                });
+                request.inputs.len()
             }
-            ControlFlow::Continue(())
-        });
-        entries
+            Operation::Intersection | Operation::Difference => {
+                self.cursor = input.members.walk(self.cursor, SLICE, |member, score| {
+                    if let Some(score) = request.result_score(member, score) {
+                        result.insert(member, score, &LARGE);
+                    }
+                });
+                1
+            }
+        };
+        if self.cursor == 0 {
+            self.at += 1;
+        }
+        self.at == walked
+    }
+}
+
+impl Work for Combination {
+    type Outcome = SortedSet;
+
+    fn effort(&self) -> usize {
+        self.request.effort()
+    }
+
+    fn advance(&mut self) -> bool {
+        if self.request.effort() <= WRITTEN_AT_ONCE {
+            self.result = build(&self.request.entries(), &self.limits);
+            return true;
+        }
+        let is_built = self.build_some();
+        if is_built {
+            fit(&mut self.result, &self.limits);
+        }
+        is_built
+    }
+
+    fn outcome(&mut self) -> SortedSet {
+        std::mem::take(&mut self.result)
+    }
+
+    fn has_sources_of(&self, begun: &Combination) -> bool {
+        let (inputs, others) = (&self.request.inputs, &begun.request.inputs);
+        let mut pairs = inputs.iter().zip(others);
+        inputs.len() == others.len()
+            && pairs.all(|(one, other)| one.members.is_same_version(&other.members))
     }
 }

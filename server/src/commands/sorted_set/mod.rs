@@ -118,7 +118,7 @@ impl Shown {
 }
 
 /// When sorted sets change their encoding, by today's settings.
-fn limits(db: &Db<'_>) -> Limits {
+pub(super) fn limits(db: &Db<'_>) -> Limits {
     let settings = db.settings();
     let limit = |setting: &std::sync::atomic::AtomicU64| {
         usize::try_from(setting.load(Ordering::Relaxed)).unwrap_or(usize::MAX)
@@ -225,7 +225,21 @@ pub(super) fn store(
 }
 
 /// A sorted set of entries that are distinct and without NaN.
-pub(super) fn build<M: AsRef<[u8]>>(db: &Db<'_>, entries: &[(M, f64)]) -> SortedSet {
-    SortedSet::build(entries, &limits(db))
+pub(super) fn build<M: AsRef<[u8]>>(entries: &[(M, f64)], limits: &Limits) -> SortedSet {
+    SortedSet::build(entries, limits)
         .expect("the caller's members are distinct and its scores are numbers")
+}
+
+/// Limits of results that are built a slice at a time: in the large encoding until they are complete.
+const LARGE: Limits = Limits {
+    max_listpack_entries: 0,
+    max_listpack_value: 0,
+};
+
+/// Gives a complete result that was built with [`LARGE`] the encoding it should have.
+fn fit(result: &mut SortedSet, limits: &Limits) {
+    if result.len() <= limits.max_listpack_entries {
+        let entries: Vec<_> = result.iter().collect();
+        *result = build(&entries, limits);
+    }
 }

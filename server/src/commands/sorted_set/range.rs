@@ -1,19 +1,22 @@
 //! Reading ranges of entries, and storing them: ZRANGE and its relatives.
 
+use std::ops::Range;
+
 use storage::{
     db::Db,
     value::sorted_set::{Limits, SortedSet},
 };
 
 use super::{
-    Order, Shown,
+    LARGE, Order, SLICE, Shown,
     bounds::{Bounds, MemberBounds, RankBounds, ScoreBounds, Window},
-    build, limits, store, write_entries,
+    build, fit, limits, store, write_entries,
 };
 use crate::dispatch::{
     args::Args,
     command::{Access, Arity::*, Command, Flag, Group, Keys, Reply, Result, Run},
     error::Error,
+    preparation::Work,
 };
 
 /// What the bounds of a range are.
@@ -107,7 +110,7 @@ impl<'a> Request<'a> {
         })
     }
 
-    fn ranks(&self, set: &SortedSet) -> std::ops::Range<usize> {
+    fn ranks(&self, set: &SortedSet) -> Range<usize> {
         let ranks = self.bounds.ranks(set, self.order);
         self.window.of(ranks, self.order, set.encoding())
     }
@@ -270,33 +273,99 @@ fn zrangestore(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
         stores: true,
     };
     let request = Request::read(args, form)?;
-    let result = match db.read::<SortedSet>(args.key(2)) {
-        Ok(Some(set)) => {
-            let mut entries: Vec<_> = set.range(request.ranks(set)).collect();
-            if request.order == Order::Descending {
-                entries.reverse();
-            }
-            let counted = matches!(request.bounds, Bounds::Ranks(_));
-            forget_signs_of_zero(&mut entries, counted, &limits(db));
-            build(db, &entries)
-        }
-        Ok(None) => SortedSet::new(),
-        Err(error) => return Err(error.into()),
+    let result = match db.read::<SortedSet>(args.key(2))? {
+        Some(set) => match reply.finish(Copy::new(set, &request, limits(db))) {
+            Some(result) => result,
+            None => return Ok(()),
+        },
+        None => SortedSet::new(),
     };
     db.delete_met_expired();
     reply.integer(store(db, args.key(1), result, "zrangestore") as i64);
     Ok(())
 }
 
-/// Makes -0 what it is after passing through the small encoding, in which a result is gathered as long as it fits; one
-/// whose length is known beforehand only if it fits whole.
-fn forget_signs_of_zero(entries: &mut [(&[u8], f64)], is_counted: bool, limits: &Limits) {
-    if is_counted && entries.len() > limits.max_listpack_entries {
-        return;
+/// A range of a sorted set that becomes one of its own, a slice at a time.
+struct Copy {
+    source: SortedSet,
+    ranks: Range<usize>,
+    order: Order,
+    limits: Limits,
+    /// What was copied so far would have passed through the small encoding, which does not know -0: there a result is
+    /// gathered as long as it fits; one whose length is known beforehand only if it fits whole.
+    forgets_sign_of_zero: bool,
+    result: SortedSet,
+}
+
+impl Copy {
+    fn new(source: &SortedSet, request: &Request<'_>, limits: Limits) -> Copy {
+        let ranks = request.ranks(source);
+        let is_counted = matches!(request.bounds, Bounds::Ranks(_));
+        Copy {
+            source: source.clone(),
+            order: request.order,
+            forgets_sign_of_zero: !is_counted || ranks.len() <= limits.max_listpack_entries,
+            ranks,
+            limits,
+            result: SortedSet::new(),
+        }
     }
-    let small = entries
-        .iter_mut()
-        .take(limits.max_listpack_entries)
-        .take_while(|(member, _)| member.len() <= limits.max_listpack_value);
-    small.for_each(|(_, score)| *score += 0.0);
+
+    /// The next entries to be copied.
+    fn next_ranks(&mut self) -> Range<usize> {
+        let count = self.ranks.len().min(SLICE);
+        match self.order {
+            Order::Ascending => {
+                self.ranks.start += count;
+                self.ranks.start - count..self.ranks.start
+            }
+            Order::Descending => {
+                self.ranks.end -= count;
+                self.ranks.end..self.ranks.end + count
+            }
+        }
+    }
+}
+
+impl Work for Copy {
+    type Outcome = SortedSet;
+
+    fn effort(&self) -> usize {
+        self.ranks.len()
+    }
+
+    fn advance(&mut self) -> bool {
+        let ranks = self.next_ranks();
+        let is_done = self.ranks.is_empty();
+        let mut entries: Vec<_> = self.source.range(ranks).collect();
+        if self.order == Order::Descending {
+            entries.reverse();
+        }
+        for (at, (member, score)) in entries.iter_mut().enumerate() {
+            self.forgets_sign_of_zero &= self.result.len() + at < self.limits.max_listpack_entries
+                && member.len() <= self.limits.max_listpack_value;
+            if self.forgets_sign_of_zero {
+                *score += 0.0;
+            }
+        }
+        if is_done && self.result.is_empty() {
+            self.result = build(&entries, &self.limits);
+            return true;
+        }
+        for (member, score) in entries {
+            self.result.insert(member, score, &LARGE);
+        }
+        if is_done {
+            fit(&mut self.result, &self.limits);
+        }
+        is_done
+    }
+
+    fn outcome(&mut self) -> SortedSet {
+        std::mem::take(&mut self.result)
+    }
+
+    fn has_sources_of(&self, begun: &Copy) -> bool {
+        self.source.is_same_version(&begun.source)
+    }
 }

@@ -8,16 +8,16 @@ use storage::{
     value::stream::{BlockLimits, Id, Keep, MAX_ID, MIN_ID, Stream, Trim, next_id},
 };
 
-use super::{id, write_entry, write_id};
+use super::{
+    id,
+    slices::{IdRange, Order, Slices},
+    write_id,
+};
 use crate::dispatch::{
     args::Args,
     command::{Access, Arity::*, Command, Flag, Group, Keys, Reply, Result, Run},
     error::Error,
 };
-
-/// Entries that are written at once; a longer reply is written without locks, in slices of so many.
-const SLICE: usize = 256;
-const DIRECT: usize = 1000;
 
 const TWO_STRATEGIES: Error = Error::from_static(
     "ERR syntax error, MAXLEN and MINID options at the same time are not compatible",
@@ -284,23 +284,13 @@ fn xrange(db: &Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
     let Some((stream, count)) = range_of(db, args, reply)? else {
         return Ok(());
     };
-    let len = stream.range(start, end).take(count).count();
-    reply.array(len);
-    if len <= DIRECT {
-        let entries = stream.range(start, end).take(len);
-        entries.for_each(|entry| write_entry(reply, &entry));
-        return Ok(());
-    }
-    let (stream, mut start, mut left) = (stream.clone(), Some(start), len);
-    reply.later(move |writer| {
-        let Some(from) = start else { return true };
-        for entry in stream.range(from, end).take(left.min(SLICE)) {
-            write_entry(writer, &entry);
-            start = next_id(entry.id);
-        }
-        left -= left.min(SLICE);
-        left == 0
-    });
+    let range = IdRange {
+        start,
+        end,
+        order: Order::Ascending,
+        most: count,
+    };
+    write_range(stream, range, reply);
     Ok(())
 }
 
@@ -325,24 +315,24 @@ fn xrevrange(db: &Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
     let Some((stream, count)) = range_of(db, args, reply)? else {
         return Ok(());
     };
-    let len = stream.range(start, end).take(count).count();
-    reply.array(len);
-    if len <= DIRECT {
-        let entries = stream.range_back(start, end).take(len);
-        entries.for_each(|entry| write_entry(reply, &entry));
-        return Ok(());
-    }
-    let (stream, mut end, mut left) = (stream.clone(), Some(end), len);
-    reply.later(move |writer| {
-        let Some(to) = end else { return true };
-        for entry in stream.range_back(start, to).take(left.min(SLICE)) {
-            write_entry(writer, &entry);
-            end = storage::value::stream::previous_id(entry.id);
-        }
-        left -= left.min(SLICE);
-        left == 0
-    });
+    let range = IdRange {
+        start,
+        end,
+        order: Order::Descending,
+        most: count,
+    };
+    write_range(stream, range, reply);
     Ok(())
+}
+
+fn write_range(stream: &Stream, range: IdRange, reply: &mut Reply) {
+    match range.direct_len(stream) {
+        Some(len) => {
+            reply.array(len);
+            range.write(stream, len, reply);
+        }
+        None => reply.later = Some(Box::new(Slices::new(stream, range))),
+    }
 }
 
 /// The stream to take a range of, and how many entries at most; none if the reply is written.

@@ -6,6 +6,7 @@ mod id;
 mod info;
 mod pending;
 mod read;
+mod slices;
 
 use protocol::resp::reply::ReplyWriter;
 use storage::value::{

@@ -1,5 +1,8 @@
 //! XREAD and XREADGROUP: entries of several streams after given IDs, waited for if need be.
 
+use std::collections::VecDeque;
+
+use protocol::resp::reply::{ReplyWriter, Version};
 use storage::{
     db::Db,
     keyspace::Key,
@@ -9,11 +12,17 @@ use storage::{
     },
 };
 
-use super::{id, no_group, pending::log_claim, write_entry, write_id};
+use super::{
+    id, no_group,
+    pending::log_claim,
+    slices::{IdRange, Order, Slices},
+    write_entry, write_id,
+};
 use crate::dispatch::{
     args::Args,
     command::{
-        Access, Arity::*, Command, Flag, Group, Keys, Nothing, Place, Progress, Reply, Result, Run,
+        Access, Arity::*, Command, Flag, Group, Keys, Later, Nothing, Place, Progress, Reply,
+        Result, Run,
     },
     error::Error,
 };
@@ -70,32 +79,53 @@ fn xread(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result<Progress
     if ready.is_empty() {
         return Ok(options.wait(reply));
     }
-    let slots = ready.len();
-    begin_streams(reply, slots);
+    begin_streams(reply, ready.len());
+    let mut parts = VecDeque::with_capacity(ready.len());
     for (at, after) in ready {
         let (key, _) = options.stream(args, at);
-        begin_stream(reply, key.bytes);
-        let stream = db.read::<Stream>(key)?;
-        let (Some(stream), Some(start)) = (stream, next_id(after)) else {
-            reply.array(0);
-            continue;
+        let stream = db.read::<Stream>(key)?.expect("its last entry was seen");
+        let range = IdRange {
+            start: next_id(after).unwrap_or(MAX_ID),
+            end: MAX_ID,
+            order: Order::Ascending,
+            most: options.count,
         };
-        let slot = reply.array_deferred();
-        let mut len = 0;
-        for entry in stream.range(start, MAX_ID).take(options.count) {
-            write_entry(reply, &entry);
-            len += 1;
+        match range.direct_len(stream) {
+            Some(len) if parts.is_empty() => {
+                begin_stream(reply, key.bytes);
+                reply.array(len);
+                range.write(stream, len, reply);
+            }
+            _ => parts.push_back((Some(Box::from(key.bytes)), Slices::new(stream, range))),
         }
-        reply.set_array_len(slot, len);
+    }
+    if !parts.is_empty() {
+        write_later(parts, reply);
     }
     Ok(Progress::Done)
 }
 
-fn is_resp3(reply: &Reply) -> bool {
-    reply.version() == protocol::resp::reply::Version::Resp3
+/// Writes what is left of the streams, from the first that has much to say on, in slices without the locks.
+fn write_later(mut parts: VecDeque<(Option<Box<[u8]>>, Slices)>, reply: &mut Reply) {
+    reply.later(move |writer: &mut ReplyWriter| {
+        let Some((name, slices)) = parts.front_mut() else {
+            return true;
+        };
+        if let Some(name) = name.take() {
+            begin_stream(writer, &name);
+        }
+        if slices.write(writer) {
+            parts.pop_front();
+        }
+        parts.is_empty()
+    });
 }
 
-fn begin_streams(reply: &mut Reply, len: usize) {
+fn is_resp3(reply: &ReplyWriter) -> bool {
+    reply.version() == Version::Resp3
+}
+
+fn begin_streams(reply: &mut ReplyWriter, len: usize) {
     if is_resp3(reply) {
         reply.map(len);
     } else {
@@ -103,7 +133,7 @@ fn begin_streams(reply: &mut Reply, len: usize) {
     }
 }
 
-fn begin_stream(reply: &mut Reply, key: &[u8]) {
+fn begin_stream(reply: &mut ReplyWriter, key: &[u8]) {
     if !is_resp3(reply) {
         reply.array(2);
     }

@@ -102,6 +102,16 @@ impl ArenaTable {
         }
     }
 
+    /// Whether neither was changed since one was cloned from the other. O(1); may deny it where nothing differs.
+    pub fn is_same_version(&self, other: &ArenaTable) -> bool {
+        match (&self.body, &other.body) {
+            (Body::Tiny(one), Body::Tiny(other)) => Arc::ptr_eq(one, other),
+            (Body::Small(one), Body::Small(other)) => Arc::ptr_eq(one, other),
+            (Body::Large(one), Body::Large(other)) => Arc::ptr_eq(one, other),
+            _ => false,
+        }
+    }
+
     /// Number of entries with a deadline. O(1).
     pub fn expiring(&self) -> usize {
         self.expiring

@@ -59,6 +59,11 @@ impl Chunked {
         self.chunks.summary().len
     }
 
+    /// See [`super::List::is_same_version`].
+    pub(super) fn is_same_version(&self, other: &Chunked) -> bool {
+        self.chunks.is_same_version(&other.chunks)
+    }
+
     pub(super) fn chunk_count(&self) -> usize {
         self.chunks.len()
     }

@@ -116,6 +116,16 @@ impl List {
         }
     }
 
+    /// Whether neither was changed since one was cloned from the other. O(1), or O(limits) if small; may deny it where
+    /// nothing differs.
+    pub fn is_same_version(&self, other: &List) -> bool {
+        match (&self.0, &other.0) {
+            (Form::Chunked(one), Form::Chunked(other)) => one.is_same_version(other),
+            (Form::Packed(_), Form::Packed(_)) => self.iter().eq(other.iter()),
+            _ => false,
+        }
+    }
+
     /// Bytes that the list owns beyond its handle. O(1).
     pub fn memory_bytes(&self) -> usize {
         match &self.0 {

@@ -75,6 +75,11 @@ impl Indexed {
         self.len
     }
 
+    /// See [`super::SortedSet::is_same_version`]. Every change is one of a leaf.
+    pub(super) fn is_same_version(&self, other: &Indexed) -> bool {
+        self.store.leaves.is_same_version(&other.store.leaves)
+    }
+
     /// O(1).
     pub(super) fn heap_bytes(&self) -> usize {
         self.store.leaves.heap_bytes() + self.store.index.heap_bytes() + self.store.inner_bytes

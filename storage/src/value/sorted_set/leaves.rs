@@ -44,6 +44,11 @@ impl Leaves {
         }
     }
 
+    /// Whether no leaf was changed since one was cloned from the other.
+    pub(super) fn is_same_version(&self, other: &Leaves) -> bool {
+        Arc::ptr_eq(&self.chunks, &other.chunks)
+    }
+
     #[inline]
     pub(super) fn get(&self, leaf: u32) -> &Block {
         match &self.chunks[leaf as usize >> CHUNK_BITS][leaf as usize % CHUNK_SLOTS] {

@@ -173,6 +173,16 @@ impl SortedSet {
         self.len() == 0
     }
 
+    /// Whether neither was changed since one was cloned from the other. O(1), or O(limits) if small; may deny it where
+    /// nothing differs.
+    pub fn is_same_version(&self, other: &SortedSet) -> bool {
+        match (&self.0, &other.0) {
+            (Repr::Indexed(one), Repr::Indexed(other)) => one.is_same_version(other),
+            (Repr::Packed(_), Repr::Packed(_)) => self.iter().eq(other.iter()),
+            _ => false,
+        }
+    }
+
     /// Bytes on the heap, those shared with clones included. O(1).
     pub fn memory_bytes(&self) -> usize {
         match &self.0 {

@@ -372,7 +372,11 @@ fn run(ops: &[Op], limits: Limits) {
     compare_all(&run.set, &run.model);
     for (clone, model) in &run.clones {
         compare_all(clone, model);
+        if run.set.is_same_version(clone) {
+            compare_all(&run.set, model);
+        }
     }
+    assert!(run.set.is_same_version(&run.set.clone()));
 }
 
 proptest! {
