@@ -136,7 +136,7 @@ impl Indexed {
         }
         let old_path = tree::path_to(&self.root, place.score, member);
         // The last entry of a tree cannot be removed, but then both scores lead to the same leaf.
-        tree::remove(
+        let is_reshaped = tree::remove(
             &mut self.root,
             &mut self.store,
             &old_path,
@@ -147,7 +147,10 @@ impl Indexed {
             member,
             tag: tag(fingerprint),
         };
-        let path = tree::path_to(&self.root, score, member);
+        let path = match is_reshaped {
+            true => tree::path_to(&self.root, score, member),
+            false => path,
+        };
         let leaf = tree::insert(&mut self.root, &mut self.store, &path, entry);
         self.store.index.repoint(fingerprint, place.leaf, leaf);
     }

@@ -254,8 +254,14 @@ pub(super) fn insert(
 }
 
 /// Removes entries of one leaf; at least one must be left in the tree. The member index is not told about them.
-pub(super) fn remove(root: &mut Arc<Inner>, store: &mut Store, path: &Path, range: Range<usize>) {
-    remove_below(root, store, &path.steps, range);
+/// Whether other paths may have become others.
+pub(super) fn remove(
+    root: &mut Arc<Inner>,
+    store: &mut Store,
+    path: &Path,
+    range: Range<usize>,
+) -> bool {
+    let is_reshaped = remove_below(root, store, &path.steps, range);
     while let Children::Inners(nodes) = &root.children
         && let [only] = nodes.as_slice()
     {
@@ -263,6 +269,7 @@ pub(super) fn remove(root: &mut Arc<Inner>, store: &mut Store, path: &Path, rang
         store.inner_bytes -= root.heap_bytes();
         *root = only;
     }
+    is_reshaped
 }
 
 #[inline]
@@ -322,35 +329,47 @@ fn insert_below(
     (landed, sibling)
 }
 
-fn remove_below(node: &mut Arc<Inner>, store: &mut Store, steps: &[u8], range: Range<usize>) {
+/// Whether nodes or leaves were removed, joined or shared anew.
+fn remove_below(
+    node: &mut Arc<Inner>,
+    store: &mut Store,
+    steps: &[u8],
+    range: Range<usize>,
+) -> bool {
     store.inner_bytes -= node.heap_bytes();
     let inner = Arc::make_mut(node);
     let at = usize::from(steps[0]);
     inner.counts[at] -= range.len() as u64;
-    match &mut inner.children {
+    let is_reshaped = match &mut inner.children {
         Children::Leaves(leaves) => {
             let leaf = leaves[at];
             if inner.counts[at] == 0 {
                 store.leaves.free(leaf);
                 inner.remove_child(at);
+                true
             } else {
                 store.leaves.edit(leaf, |block| block.remove(range));
-                inner.merge_leaf(at, store);
+                inner.merge_leaf(at, store)
             }
         }
         Children::Inners(nodes) => {
-            remove_below(&mut nodes[at], store, &steps[1..], range);
+            let is_reshaped = remove_below(&mut nodes[at], store, &steps[1..], range);
             match nodes[at].len() {
                 0 => {
                     store.inner_bytes -= nodes[at].heap_bytes();
                     inner.remove_child(at);
+                    true
                 }
-                1..SPARSE_CHILDREN => inner.rebalance(at, store),
-                _ => {}
+                1..SPARSE_CHILDREN => {
+                    inner.rebalance(at, store);
+                    true
+                }
+                _ => is_reshaped,
             }
         }
-    }
+    };
     store.inner_bytes += inner.heap_bytes();
+    is_reshaped
 }
 
 impl Path {
@@ -459,14 +478,14 @@ impl Inner {
         }
     }
 
-    /// Joins a sparse leaf with a neighbour if they fit into one well.
-    fn merge_leaf(&mut self, at: usize, store: &mut Store) {
+    /// Joins a sparse leaf with a neighbour if they fit into one well. Whether it did.
+    fn merge_leaf(&mut self, at: usize, store: &mut Store) -> bool {
         let Children::Leaves(ids) = &mut self.children else {
             unreachable!("called where children are leaves");
         };
         let block = store.leaves.get(ids[at]);
         if !SPARSE_ROOM.fits(block.len(), block.text_bytes()) {
-            return;
+            return false;
         }
         let fits = |left: &usize| {
             let (left, right) = (
@@ -480,12 +499,13 @@ impl Inner {
         };
         let pairs = [at.checked_sub(1), (at + 1 < ids.len()).then_some(at)];
         let Some(left) = pairs.into_iter().flatten().find(fits) else {
-            return;
+            return false;
         };
         let survivor = store.merge_leaves(ids[left], ids[left + 1]);
         ids[left] = survivor;
         self.counts[left] += self.counts[left + 1];
         self.remove_child(left + 1);
+        true
     }
 
     /// Joins a node of few children with a neighbour, or shares their children evenly.
