@@ -1253,7 +1253,7 @@ fn set_deadline(
         db.changes.log_instead(&[
             b"PEXPIREAT",
             key.bytes,
-            deadline.millis().to_string().as_bytes(),
+            itoa::Buffer::new().format(deadline.millis()).as_bytes(),
         ]);
     }
     reply.integer(1);

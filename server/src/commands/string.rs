@@ -293,7 +293,7 @@ fn getex(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
             db.changes.log_instead(&[
                 b"PEXPIREAT",
                 key.bytes,
-                deadline.millis().to_string().as_bytes(),
+                itoa::Buffer::new().format(deadline.millis()).as_bytes(),
             ]);
         }
         Some(None) if db.peek(key).is_some_and(|entry| entry.deadline().is_some()) => {
@@ -1011,7 +1011,7 @@ fn store_until(
                 key.bytes,
                 value,
                 b"PXAT",
-                at.millis().to_string().as_bytes(),
+                itoa::Buffer::new().format(at.millis()).as_bytes(),
             ]);
         }
         None => db.changes.log_instead(&[b"SET", key.bytes, value]),
