@@ -75,8 +75,7 @@ impl Reply {
                 }
             }
         }
-        let is_big = begun.effort() > WORKED_ON_HERE;
-        if is_big && self.may_prepare && attempts < ATTEMPTS {
+        if self.may_prepare && attempts < ATTEMPTS && begun.effort() > WORKED_ON_HERE {
             self.preparation = Some(Preparation {
                 work: Box::new(begun),
                 attempts: attempts + 1,
@@ -85,11 +84,7 @@ impl Reply {
             return None;
         }
         while !begun.advance() {}
-        let outcome = begun.outcome();
-        if is_big {
-            self.discarded = Some(Box::new(begun));
-        }
-        Some(outcome)
+        Some(begun.outcome())
     }
 
     /// Whether there is work that was done or is to be done.
