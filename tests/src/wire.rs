@@ -290,9 +290,7 @@ impl Head {
 
 /// Where `needle` first occurs in `haystack`.
 pub fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
-    haystack
-        .windows(needle.len())
-        .position(|window| window == needle)
+    memchr::memmem::find(haystack, needle)
 }
 
 /// Splits a command line at spaces. `"..."` holds `\r \n \t \" \\ \xHH`, so that any byte can be written.
