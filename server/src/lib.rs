@@ -15,6 +15,7 @@ pub mod monitor;
 pub mod net;
 pub mod notify;
 pub mod persistence;
+pub mod postponed;
 pub mod propagation;
 pub mod pubsub;
 pub mod replication;

@@ -1,6 +1,7 @@
 //! Periodic work: deleting what has expired, giving back sparse segments, sampling rates.
 //!
-//! It runs on the main thread and takes one shard's lock at a time, for a bounded amount of work each.
+//! It runs on the main thread and takes one shard's lock at a time, for a bounded amount of work each. Shards that a
+//! script holds for long are passed over.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -17,6 +18,7 @@ use crate::{
     dispatch::memory,
     metrics::Instantaneous,
     persistence::{aof, snapshot},
+    postponed::Postponed,
     replication,
     server::{self, Server},
     session::memory as memory_of_clients,
@@ -60,6 +62,7 @@ pub async fn run(server: Arc<Server>) {
             huge = true;
             huge_pages::set(true);
         }
+        Postponed::retry(&server);
         if server.loading.is_active() {
             // Nothing expires, is evicted or saved before all of it is there.
             if ticks.is_multiple_of(10) {
@@ -101,7 +104,9 @@ fn sweep(server: &Server, now: Timestamp) {
             db.select(database);
             let key = Key::new(&key);
             for _ in 0..FIELD_ROUNDS {
-                db.lock(key.hash);
+                if db.try_lock(key.hash).is_err() {
+                    break;
+                }
                 // Looking deletes the entry, if it is still expired; what lives may be a hash.
                 let removed = db.expire_fields(key, FIELD_BUDGET);
                 db.unlock();
@@ -116,7 +121,9 @@ fn sweep(server: &Server, now: Timestamp) {
 
 /// Collects expired keys, and hashes with expired fields, of all databases in a shard, under one lock and for a bounded amount of work.
 fn find_expired(server: &Server, shard: usize, now: Timestamp, due: &mut Vec<(usize, Box<[u8]>)>) {
-    let mut locked = server.keyspace.lock(shard);
+    let Ok(mut locked) = server.keyspace.try_lock(shard) else {
+        return;
+    };
     let Shard {
         tables, sweep_at, ..
     } = &mut *locked;
@@ -139,7 +146,9 @@ fn evict(server: &Server, now: Timestamp) {
 
 fn compact(server: &Server) {
     for shard in 0..server.keyspace.shard_count() {
-        let mut locked = server.keyspace.lock(shard);
+        let Ok(mut locked) = server.keyspace.try_lock(shard) else {
+            continue;
+        };
         let Shard {
             tables, compact_at, ..
         } = &mut *locked;
@@ -155,11 +164,12 @@ fn compact(server: &Server) {
 fn flush_when_due(server: &Server, now: Timestamp) {
     let at = server.keyspace.flush_at();
     if at != 0 && at <= now.millis() {
-        server.keyspace.set_flush_at(0);
         let mut db = Db::new(&server.keyspace, 0, now);
-        db.lock_all();
-        keys::flush(&mut db, Some(0));
-        db.unlock();
+        if db.try_lock_all().is_ok() {
+            server.keyspace.set_flush_at(0);
+            keys::flush(&mut db, Some(0));
+            db.unlock();
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The workers: each a thread with an event loop of its own, on which its connections live and die.
 
 use std::{
-    cell::RefCell,
+    cell::{OnceCell, RefCell},
     io,
     rc::Rc,
     sync::{
@@ -32,11 +32,12 @@ use crate::{
     memcache::Memcache,
     metrics::WorkerMetrics,
     net::{
-        connection::Connection,
+        connection::Task,
         listener::{self, Listening},
         resp::{Request, Resp},
         stream::Stream,
     },
+    scripting::stack,
     server::{self, Server},
     session::{
         Session,
@@ -52,8 +53,36 @@ pub const READ_BUFFER: usize = 64 * 1024;
 pub const STACK_BYTES: usize = 16 << 20;
 
 thread_local! {
-    /// The worker of this thread, if it is one.
-    pub static WORKER: RefCell<Option<Worker>> = const { RefCell::new(None) };
+    /// What the connections of this thread share, unless one of them has taken it away.
+    static WORKER: RefCell<Option<Box<Worker>>> = const { RefCell::new(None) };
+    static SEAT: OnceCell<Seat> = const { OnceCell::new() };
+}
+
+/// What makes a thread a worker.
+struct Seat {
+    server: Arc<Server>,
+    index: usize,
+    post: Arc<Post>,
+}
+
+/// Works with what this thread's connections share.
+pub fn with_worker<R>(work: impl FnOnce(&mut Worker) -> R) -> R {
+    WORKER.with_borrow_mut(|worker| work(worker.get_or_insert_with(new_worker)))
+}
+
+/// Takes it away, to be brought back; whoever asks meanwhile gets another.
+pub fn take_worker() -> Box<Worker> {
+    WORKER.take().unwrap_or_else(new_worker)
+}
+
+pub fn put_worker(worker: Box<Worker>) {
+    WORKER.set(Some(worker));
+}
+
+#[cold]
+fn new_worker() -> Box<Worker> {
+    let worker = SEAT.with(|seat| seat.get().map(Worker::new));
+    Box::new(worker.expect("connections run on workers only"))
 }
 
 /// What the connections of one worker share: buffers that only one of them needs at a time.
@@ -77,7 +106,8 @@ pub struct Worker {
 }
 
 impl Worker {
-    fn new(server: &Arc<Server>, index: usize) -> Worker {
+    fn new(seat: &Seat) -> Worker {
+        let server = &seat.server;
         let mut reply = Reply::new(ReplyWriter::new(Version::Resp2));
         reply.may_prepare = true;
         Worker {
@@ -86,8 +116,8 @@ impl Worker {
             spans: Vec::new(),
             requests: Vec::new(),
             reply,
-            metrics: server.metrics.workers[index].clone(),
-            post: Arc::default(),
+            metrics: server.metrics.workers[seat.index].clone(),
+            post: seat.post.clone(),
             settings: Snapshot::new(&server.config),
             read: 0,
             commands: 0,
@@ -176,10 +206,7 @@ impl Incoming {
         };
         let limit = server.config.settings().maxclients as usize;
         let now = server::now().millis();
-        let post = WORKER.with_borrow(|worker| {
-            let worker = worker.as_ref().expect("connections start on workers only");
-            worker.post.clone()
-        });
+        let post = with_worker(|worker| worker.post.clone());
         let arrival = Arrival {
             wire: self.wire,
             address: self.address,
@@ -200,11 +227,8 @@ impl Incoming {
         };
         let session = Session::new(server.clone(), client);
         match self.wire {
-            Wire::Resp => drop(tokio::spawn(Connection::new(stream, Resp::new(session)))),
-            Wire::Memcached => drop(tokio::spawn(Connection::new(
-                stream,
-                Memcache::new(session),
-            ))),
+            Wire::Resp => drop(tokio::spawn(Task::new(stream, Resp::new(session)))),
+            Wire::Memcached => drop(tokio::spawn(Task::new(stream, Memcache::new(session)))),
         }
         Ok(())
     }
@@ -272,9 +296,14 @@ fn run(
     mut inbox: UnboundedReceiver<Incoming>,
     listeners: Option<(Workers, Vec<Listening>)>,
 ) {
-    let worker = Worker::new(server, index);
-    let post = worker.post.clone();
-    WORKER.set(Some(worker));
+    let post = Arc::<Post>::default();
+    let seat = Seat {
+        server: server.clone(),
+        index,
+        post: post.clone(),
+    };
+    SEAT.with(|empty| assert!(empty.set(seat).is_ok(), "a thread becomes a worker once"));
+    stack::begin_worker();
     runtime.block_on(async {
         tokio::spawn(post.run());
         tokio::spawn(sleep_when_told(server.asleep_until.subscribe()));

@@ -28,6 +28,7 @@ use crate::{
     monitor::Monitors,
     notify,
     persistence::{aof::Aof, loading::Loading, snapshot::Snapshots, trouble::Trouble},
+    postponed::Postponed,
     propagation::Propagation,
     pubsub::PubSub,
     replication::Replication,
@@ -60,6 +61,7 @@ pub struct Server {
     /// How many clients wait for keys.
     pub waiting: AtomicUsize,
     pub scripting: Scripting,
+    pub postponed: Postponed,
     pub pause: Pause,
     /// Until when DEBUG SLEEP stops the workers, each of which watches it.
     pub asleep_until: watch::Sender<Instant>,
@@ -135,6 +137,7 @@ impl Server {
             tracking: TrackingTable::default(),
             waiting: AtomicUsize::new(0),
             scripting: Scripting::default(),
+            postponed: Postponed::default(),
             pause: Pause::default(),
             asleep_until: watch::Sender::new(Instant::now()),
             shutdown: Shutdown::default(),

@@ -19,6 +19,7 @@ use hashbrown::HashSet;
 use parking_lot::RwLock;
 use protocol::resp::reply::ReplyWriter;
 use storage::{
+    Held,
     changes::{Changes, Listeners},
     db::Db,
     keyspace::Key,
@@ -133,11 +134,26 @@ impl TrackingTable {
         }
         let keys = distinct(changes);
         for key in &keys {
-            let shard = server.keyspace.shard_of(Key::new(key).hash);
-            let clients = self.forget(&mut server.keyspace.lock(shard), key);
-            tell_each(server, key, &clients, changes.client);
+            self.invalidate_key(server, key, changes.client);
         }
         self.broadcast(server, keys, changes.client);
+    }
+
+    fn invalidate_key(&self, server: &Server, key: &[u8], changer: u64) {
+        let shard = server.keyspace.shard_of(Key::new(key).hash);
+        match server.keyspace.try_lock(shard) {
+            Ok(mut shard) => {
+                let clients = self.forget(&mut shard, key);
+                drop(shard);
+                tell_each(server, key, &clients, changer);
+            }
+            Err(Held) => {
+                let key = Box::<[u8]>::from(key);
+                server
+                    .postponed
+                    .add(move |server| server.tracking.invalidate_key(server, &key, changer));
+            }
+        }
     }
 
     /// As [`TrackingTable::invalidate`], for keys whose locks are held: a transaction may read them again afterwards.
@@ -198,16 +214,7 @@ impl TrackingTable {
 
     fn invalidate_all(&self, server: &Server) {
         for shard in 0..server.keyspace.shard_count() {
-            let mut shard = server.keyspace.lock(shard);
-            let (keys, items) = shard
-                .tracked
-                .iter()
-                .fold((0, 0), |(keys, items), (.., clients)| {
-                    (keys + 1, items + clients.len())
-                });
-            shard.tracked.clear();
-            self.keys.fetch_sub(keys, Ordering::Relaxed);
-            self.items.fetch_sub(items, Ordering::Relaxed);
+            self.forget_all(server, shard);
         }
         for client in server.clients.all() {
             if let Some(tracking) = client.tracking() {
@@ -217,8 +224,29 @@ impl TrackingTable {
     }
 }
 
+impl TrackingTable {
+    /// Forgets who may hold copies of a shard's keys. They have been told already.
+    fn forget_all(&self, server: &Server, number: usize) {
+        let Ok(mut shard) = server.keyspace.try_lock(number) else {
+            server
+                .postponed
+                .add(move |server| server.tracking.forget_all(server, number));
+            return;
+        };
+        let (keys, items) = shard
+            .tracked
+            .iter()
+            .fold((0, 0), |(keys, items), (.., clients)| {
+                (keys + 1, items + clients.len())
+            });
+        shard.tracked.clear();
+        self.keys.fetch_sub(keys, Ordering::Relaxed);
+        self.items.fetch_sub(items, Ordering::Relaxed);
+    }
+}
+
 /// Keys that changed, each with the client that changed it first.
-type Broadcasts = BTreeMap<Box<[u8]>, u64>;
+pub type Broadcasts = BTreeMap<Box<[u8]>, u64>;
 
 thread_local! {
     /// What this thread has to broadcast at the end of its turn; `None` outside of turns.
@@ -229,6 +257,16 @@ thread_local! {
 /// message, as those of one pass of Valkey's event loop do.
 pub fn collect_broadcasts() {
     COLLECTED.set(Some(Broadcasts::new()));
+}
+
+/// Takes away what the turn has collected, while others have theirs on this thread.
+pub fn put_aside() -> Option<Broadcasts> {
+    COLLECTED.take()
+}
+
+/// Goes on with what was put aside.
+pub fn take_up(collected: Option<Broadcasts>) {
+    COLLECTED.set(collected);
 }
 
 /// Ends the turn and sends what was collected. Nothing is locked.

@@ -12,11 +12,11 @@ use std::{
 };
 
 use crate::{
-    Error,
+    Error, Held,
     changes::{ChangedKey, Changes, Effect, Event, EventClass, Evicted, Listeners},
     entry::{Entry, EntryMut, EntryRef, Item, Meta},
     eviction::Tracker,
-    keyspace::{Garbage, Key, Keyspace, Locked},
+    keyspace::{Garbage, Key, Keyspace, Locked, Shards},
     shard::Shard,
     table::{Place, Table},
     time::Timestamp,
@@ -165,32 +165,60 @@ impl<'a> Db<'a> {
         self.out_of_memory = out;
     }
 
-    // Locking, for the dispatcher.
+    // Locking, for the dispatcher and, where it does not matter how long that takes, for others.
 
     /// Locks the shard of one hash.
+    ///
+    /// # Errors
+    /// The lock is held for long. So with the other two.
     #[inline]
-    pub fn lock(&mut self, hash: u64) {
+    pub fn try_lock(&mut self, hash: u64) -> Result<(), Held> {
         debug_assert!(matches!(self.locked, Locked::None));
         let shard = self.keyspace.shard_of(hash);
-        self.locked = Locked::One(shard, self.keyspace.lock(shard));
+        self.locked = Locked::One(shard, self.keyspace.try_lock(shard)?);
         self.begin();
+        Ok(())
     }
 
     /// Locks the shards of all these hashes.
-    pub fn lock_each(&mut self, hashes: impl Iterator<Item = u64>) {
+    pub fn try_lock_each(&mut self, hashes: impl Iterator<Item = u64>) -> Result<(), Held> {
         debug_assert!(matches!(self.locked, Locked::None));
         let mut shards: Vec<usize> = hashes.map(|hash| self.keyspace.shard_of(hash)).collect();
         shards.sort_unstable();
         shards.dedup();
-        self.locked = Locked::Many(self.keyspace.lock_many(&shards));
+        self.locked = Locked::Many(self.keyspace.try_lock_many(&shards)?);
         self.begin();
+        Ok(())
     }
 
     /// Locks every shard.
-    pub fn lock_all(&mut self) {
+    pub fn try_lock_all(&mut self) -> Result<(), Held> {
         debug_assert!(matches!(self.locked, Locked::None));
-        self.locked = Locked::All(self.keyspace.lock_all());
+        self.locked = Locked::All(self.keyspace.try_lock_all()?);
         self.begin();
+        Ok(())
+    }
+
+    /// Locks the shard of one hash, however long that takes.
+    pub fn lock(&mut self, hash: u64) {
+        let keyspace = self.keyspace;
+        keyspace.insist(|| self.try_lock(hash));
+    }
+
+    /// Locks every shard, however long that takes.
+    pub fn lock_all(&mut self) {
+        let keyspace = self.keyspace;
+        keyspace.insist(|| self.try_lock_all());
+    }
+
+    /// The shards that are locked.
+    pub fn locked_shards(&self) -> Shards {
+        match &self.locked {
+            Locked::None => Shards::default(),
+            Locked::One(shard, _) => Shards::These([*shard].into_iter().collect()),
+            Locked::Many(shards) => Shards::These(shards.iter().map(|(shard, _)| *shard).collect()),
+            Locked::All(_) => Shards::All,
+        }
     }
 
     /// Keeps a command's effects for the log; `verbatim` is the command as it was sent. Called after each command,
@@ -330,22 +358,25 @@ impl<'a> Db<'a> {
 
     /// Runs `work` on one shard after another: on those locked, or when none is, locking one at a time. `None` from
     /// `work` goes on; the first `Some` ends the walk.
+    ///
+    /// # Errors
+    /// None is locked, and the walk came to a lock that is held for long.
     pub fn each_shard<R>(
         &mut self,
         from: usize,
         mut work: impl FnMut(usize, &mut Shard) -> Option<R>,
-    ) -> Option<R> {
+    ) -> Result<Option<R>, Held> {
         for number in from..self.keyspace.shard_count() {
             let result = match &mut self.locked {
                 Locked::All(shards) => work(number, &mut shards[number]),
-                Locked::None => work(number, &mut self.keyspace.lock(number)),
+                Locked::None => work(number, &mut *self.keyspace.try_lock(number)?),
                 Locked::One(..) | Locked::Many(_) => panic!("walks declare all shards or none"),
             };
             if result.is_some() {
-                return result;
+                return Ok(result);
             }
         }
-        None
+        Ok(None)
     }
 
     /// Shows `visit` every entry of every database, expired ones too. All shards must be locked.
@@ -919,16 +950,16 @@ impl<'a> Db<'a> {
         }
     }
 
-    /// Evicts a key if `still` says so of its entry, locking its shard. About how many keys are left per shard, if it is
-    /// gone now; one that has expired goes as such.
+    /// Evicts a key if `still` says so of its entry, locking its shard unless that is held for long. About how many keys
+    /// are left per shard, if it is gone now; one that has expired goes as such.
     pub(crate) fn evict(
         &mut self,
         database: usize,
         key: Key<'_>,
         still: impl FnOnce(EntryRef<'_>) -> bool,
     ) -> Option<usize> {
+        self.try_lock(key.hash).ok()?;
         let selected = self.select(database);
-        self.lock(key.hash);
         let left = self.evict_locked(key, still);
         self.unlock();
         self.select(selected);

@@ -19,6 +19,10 @@ pub enum Error {
     OutOfMemory,
 }
 
+/// A shard's lock is kept by somebody who will not release it soon: a script that runs for too long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held;
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -2,23 +2,36 @@
 //!
 //! A key's hash picks its shard by its top bits. Locks are taken in ascending order, each once, and by the
 //! dispatcher or maintenance only, so that no two threads can wait for each other.
+//!
+//! Locks are short, but for those of a script that does not end. It marks its shards as held; then `try_lock` and its
+//! like give up with [`Held`], also those that have been waiting, while `lock` and its like wait for the end. Threads
+//! that serve clients use the former.
 
-use std::sync::{
-    Arc, OnceLock,
-    atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering},
-    mpsc::Sender,
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering},
+        mpsc::Sender,
+    },
+    thread,
+    time::Duration,
 };
 
 use crossbeam::utils::CachePadded;
 use parking_lot::{Mutex, MutexGuard};
+use smallvec::SmallVec;
 
 use crate::{
+    Held,
     changes::{CommandLog, Listeners},
     eviction::Eviction,
     hash,
     shard::Shard,
     value::{Settings, Value},
 };
+
+/// How soon those who wait for a lock notice that it is held for long.
+const LOOK_PERIOD: Duration = Duration::from_millis(5);
 
 /// A key with its hash, computed once.
 #[derive(Clone, Copy, Debug)]
@@ -58,6 +71,8 @@ pub struct Statistics {
 /// Every key of every database.
 pub struct Keyspace {
     shards: Box<[CachePadded<Mutex<Shard>>]>,
+    /// Whose lock is kept for long.
+    held: Box<[AtomicBool]>,
     shard_bits: u32,
     databases: usize,
     listeners: AtomicU32,
@@ -94,6 +109,19 @@ impl Garbage {
     }
 }
 
+/// Some shards, by number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Shards {
+    These(SmallVec<[usize; 4]>),
+    All,
+}
+
+impl Default for Shards {
+    fn default() -> Shards {
+        Shards::These(SmallVec::new())
+    }
+}
+
 /// The shards that are locked, by number.
 pub(crate) enum Locked<'a> {
     None,
@@ -113,6 +141,7 @@ impl Keyspace {
             shards: (0..count)
                 .map(|_| CachePadded::new(Mutex::new(Shard::new(databases, shard_bits))))
                 .collect(),
+            held: (0..count).map(|_| AtomicBool::new(false)).collect(),
             shard_bits,
             databases,
             listeners: AtomicU32::new(0),
@@ -149,28 +178,77 @@ impl Keyspace {
         (hash >> 1 >> (63 - self.shard_bits)) as usize
     }
 
-    /// Locks one shard, for maintenance. The caller holds no other.
+    /// Locks one shard, for maintenance, however long that takes. The caller holds no other.
     #[inline]
     pub fn lock(&self, shard: usize) -> MutexGuard<'_, Shard> {
         self.shards[shard].lock()
     }
 
-    /// Locks `shards`, which are in ascending order without repeats.
-    pub(crate) fn lock_many(&self, shards: &[usize]) -> Vec<(usize, MutexGuard<'_, Shard>)> {
+    /// Locks one shard, for maintenance on threads that serve clients. The caller holds no other.
+    ///
+    /// # Errors
+    /// The lock is held for long.
+    #[inline]
+    pub fn try_lock(&self, shard: usize) -> Result<MutexGuard<'_, Shard>, Held> {
+        // Relaxed: whoever misses that a lock is held now looks again soon.
+        if self.held[shard].load(Ordering::Relaxed) {
+            return self.shards[shard].try_lock().ok_or(Held);
+        }
+        loop {
+            if let Some(guard) = self.shards[shard].try_lock_for(LOOK_PERIOD) {
+                return Ok(guard);
+            }
+            if self.held[shard].load(Ordering::Relaxed) {
+                return Err(Held);
+            }
+        }
+    }
+
+    /// Locks `shards`, which are in ascending order without repeats, or none of them.
+    pub(crate) fn try_lock_many(
+        &self,
+        shards: &[usize],
+    ) -> Result<Vec<(usize, MutexGuard<'_, Shard>)>, Held> {
         debug_assert!(shards.is_sorted_by(|a, b| a < b));
         shards
             .iter()
-            .map(|&shard| (shard, self.shards[shard].lock()))
+            .map(|&shard| Ok((shard, self.try_lock(shard)?)))
             .collect()
     }
 
-    pub(crate) fn lock_all(&self) -> Vec<MutexGuard<'_, Shard>> {
-        self.shards.iter().map(|shard| shard.lock()).collect()
+    pub(crate) fn try_lock_all(&self) -> Result<Vec<MutexGuard<'_, Shard>>, Held> {
+        (0..self.shard_count())
+            .map(|shard| self.try_lock(shard))
+            .collect()
+    }
+
+    /// Takes locks however long that takes, holding none of them while others are held for long.
+    pub(crate) fn insist<T>(&self, mut lock: impl FnMut() -> Result<T, Held>) -> T {
+        loop {
+            match lock() {
+                Ok(locked) => return locked,
+                Err(Held) => thread::sleep(LOOK_PERIOD),
+            }
+        }
+    }
+
+    /// Whether any lock is held for long. O(shards).
+    pub fn any_held(&self) -> bool {
+        self.held.iter().any(|held| held.load(Ordering::Relaxed))
+    }
+
+    /// Says that the locks of `shards` are kept for long from now on, or no more. Who says so has them.
+    pub fn set_held(&self, shards: &Shards, held: bool) {
+        let mark = |mark: &AtomicBool| mark.store(held, Ordering::Relaxed);
+        match shards {
+            Shards::These(shards) => shards.iter().for_each(|&shard| mark(&self.held[shard])),
+            Shards::All => self.held.iter().for_each(mark),
+        }
     }
 
     /// Lets nobody read or change anything any more, for the process is about to end. Gives up, and changes nothing, if
     /// a shard stays locked for longer than `patience`.
-    pub fn freeze(&self, patience: std::time::Duration) -> bool {
+    pub fn freeze(&self, patience: Duration) -> bool {
         let mut guards = Vec::with_capacity(self.shard_count());
         for shard in &self.shards {
             match shard.try_lock_for(patience) {
@@ -305,12 +383,12 @@ impl Keyspace {
         let right = loop {
             match crate::snapshot::Ready::new(self) {
                 Some(right) => break right,
-                None => std::thread::sleep(std::time::Duration::from_millis(5)),
+                None => thread::sleep(LOOK_PERIOD),
             }
         };
         let mut old = Vec::new();
         {
-            let mut shards = self.lock_all();
+            let mut shards = self.insist(|| self.try_lock_all());
             for (shard, theirs) in shards.iter_mut().zip(&other.shards) {
                 let mut theirs = theirs.lock();
                 for (table, new) in shard.tables.iter_mut().zip(theirs.tables.iter_mut()) {
@@ -328,9 +406,12 @@ impl Keyspace {
     }
 
     /// Keys of one database, each shard counted at its own moment. O(shards).
-    pub fn len(&self, database: usize) -> usize {
+    ///
+    /// # Errors
+    /// A lock is held for long.
+    pub fn len(&self, database: usize) -> Result<usize, Held> {
         (0..self.shard_count())
-            .map(|shard| self.lock(shard).tables[database].len())
+            .map(|shard| Ok(self.try_lock(shard)?.tables[database].len()))
             .sum()
     }
 }

@@ -25,4 +25,4 @@ pub mod table;
 pub mod time;
 pub mod value;
 
-pub use error::Error;
+pub use error::{Error, Held};

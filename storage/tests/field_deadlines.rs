@@ -22,7 +22,7 @@ fn set(db: &mut Db<'_>, key: &[u8], field: &str, deadline: FieldDeadline) {
 /// Hashes that the tables count, and the keys that a sweep finds due.
 fn found(db: &mut Db<'_>, now: Timestamp) -> (usize, Vec<Vec<u8>>) {
     let (mut counted, mut due) = (0, Vec::new());
-    db.each_shard(0, |_, shard| {
+    let walked = db.each_shard(0, |_, shard| {
         let table = &mut shard.tables[0];
         counted += table.field_deadlines();
         table.sweep_expired(0, 1_000_000, now, |table, place| {
@@ -30,6 +30,7 @@ fn found(db: &mut Db<'_>, now: Timestamp) -> (usize, Vec<Vec<u8>>) {
         });
         None::<()>
     });
+    assert_eq!(walked, Ok(None));
     due.sort();
     (counted, due)
 }

@@ -27,6 +27,7 @@ mod old_files;
 mod permissions;
 mod pubsub;
 mod replication;
+mod runaway;
 mod scripts;
 mod sets;
 mod snapshot;

@@ -123,11 +123,11 @@ fn debug(session: &mut Session, db: &mut Db<'_>, args: &Args<'_>, reply: &mut Re
             session.server.replication.change_id();
             reply.ok();
         }
-        "DIGEST" => reply.simple(&digest(db)),
+        "DIGEST" => reply.simple(&digest(db)?),
         "DIGEST-VALUE" => {
             reply.array(args.len() - 2);
             for index in 2..args.len() {
-                let digest = digest_value(db, args.key(index));
+                let digest = digest_value(db, args.key(index))?;
                 reply.simple(&digest.to_hex());
             }
         }
@@ -191,10 +191,10 @@ fn debug(session: &mut Session, db: &mut Db<'_>, args: &Args<'_>, reply: &mut Re
 }
 
 /// The fingerprint of all data at one moment.
-fn digest(db: &mut Db<'_>) -> String {
+fn digest(db: &mut Db<'_>) -> Result<String> {
     let held = db.is_locked();
     if !held {
-        db.lock_all();
+        db.try_lock_all()?;
     }
     let mut digest = Digest::default();
     let mut database = None;
@@ -210,19 +210,19 @@ fn digest(db: &mut Db<'_>) -> String {
     if !held {
         db.unlock();
     }
-    digest.to_hex()
+    Ok(digest.to_hex())
 }
 
-fn digest_value(db: &mut Db<'_>, key: Key<'_>) -> Digest {
+fn digest_value(db: &mut Db<'_>, key: Key<'_>) -> Result<Digest> {
     let held = db.is_locked();
     if !held {
-        db.lock(key.hash);
+        db.try_lock(key.hash)?;
     }
     let digest = db.peek(key).map(Digest::of_value).unwrap_or_default();
     if !held {
         db.unlock();
     }
-    digest
+    Ok(digest)
 }
 
 /// Writes the snapshot file and reads it back, while nobody else does anything.
@@ -248,7 +248,7 @@ fn reload(session: &Session, db: &mut Db<'_>, args: &Args<'_>) -> Result {
     }
     let held = db.is_locked();
     if !held {
-        db.lock_all();
+        db.try_lock_all()?;
     }
     let result = if save && snapshot::save_locked(server, db).is_err() {
         Err(Error::from_static("ERR"))
@@ -280,7 +280,7 @@ fn reload(session: &Session, db: &mut Db<'_>, args: &Args<'_>) -> Result {
 fn describe(db: &mut Db<'_>, key: Key<'_>, reply: &mut Reply) -> Result {
     let held = db.is_locked();
     if !held {
-        db.lock(key.hash);
+        db.try_lock(key.hash)?;
     }
     let clock = access_clock(db.now());
     let line = db.peek(key).map(|entry| {
@@ -325,7 +325,7 @@ fn populate(session: &Session, db: &mut Db<'_>, args: &Args<'_>) -> Result {
             value.resize(size, 0);
         }
         if !held {
-            db.lock(key.hash);
+            db.try_lock(key.hash)?;
         }
         if db.entry_mut(key).is_none() {
             db.put_bytes(key, &value, Meta::default());

@@ -32,7 +32,7 @@ const FCALL: Command = Command {
     keys: &[counted_keys(Access::Update)],
     flags: EVAL.flags,
     categories: &[],
-    run: Run::Server(|session, db, args, reply| fcall(session, db, args, reply, false)),
+    run: Run::Script(|session, db, args, reply| fcall(session, db, args, reply, false)),
     subcommands: &[],
 };
 
@@ -47,7 +47,7 @@ const FCALL_RO: Command = Command {
     keys: &[counted_keys(Access::Read)],
     flags: EVAL_RO.flags,
     categories: &[],
-    run: Run::Server(|session, db, args, reply| fcall(session, db, args, reply, true)),
+    run: Run::Script(|session, db, args, reply| fcall(session, db, args, reply, true)),
     subcommands: &[],
 };
 
@@ -377,9 +377,13 @@ const STATS: Command = Command {
 
 fn stats(session: &mut Session, _args: &Args<'_>, reply: &mut Reply) -> Result {
     let scripting = &session.server.scripting;
+    let running = scripting.slow.first();
+    if running.as_ref().is_some_and(|script| script.function.is_none()) {
+        return Err(scripting.slow.busy());
+    }
     reply.map(2);
     reply.bulk(b"running_script");
-    match scripting.slow.first() {
+    match running {
         None => reply.null(),
         Some(script) => {
             reply.map(3);

@@ -1,6 +1,7 @@
 //! Commands that work on keys whatever they hold: existence, deadlines, names, databases, walks.
 
 use storage::{
+    Held,
     changes::{ChangedKey, EventClass},
     db::Db,
     entry::EntryRef,
@@ -576,7 +577,7 @@ fn randomkey(db: &mut Db<'_>, _args: &Args<'_>, reply: &mut Reply) -> Result {
                 let (_, entry) = shard.tables[index].sample(server::random_word())?;
                 (!entry.is_expired(now)).then(|| entry.key().into())
             })
-        });
+        })?;
         if found.is_some() {
             break;
         }
@@ -617,7 +618,7 @@ fn keys(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
             }
         });
         None
-    });
+    })?;
     reply.array(found.len());
     found.iter().for_each(|key| reply.bulk(key));
     Ok(())
@@ -665,7 +666,7 @@ fn scan(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
                 empty += 1;
             }
             Some(next)
-        });
+        })?;
         within = next.unwrap_or(0);
         if within == 0 {
             shard += 1;
@@ -814,7 +815,7 @@ fn dbsize(db: &mut Db<'_>, _args: &Args<'_>, reply: &mut Reply) -> Result {
     let _: Option<()> = db.each_shard(0, |_, shard| {
         keys += shard.tables[index].len();
         None
-    });
+    })?;
     reply.integer(keys as i64);
     Ok(())
 }
@@ -863,10 +864,10 @@ pub fn flush(db: &mut Db<'_>, database: Option<usize>) -> usize {
     keys
 }
 
-/// Has those looked after who wait for keys of the databases picked.
+/// Has those looked after who wait for keys of the databases picked. All shards are locked.
 fn wake_waiting(db: &mut Db<'_>, picked: impl Fn(usize) -> bool) {
     let mut ready = Vec::new();
-    let _: Option<()> = db.each_shard(0, |_, shard| {
+    let walked: std::result::Result<Option<()>, Held> = db.each_shard(0, |_, shard| {
         let keys = shard.waiting.iter();
         let awaited = keys.filter(|(database, ..)| picked(*database));
         ready.extend(awaited.map(|(database, key, _)| ChangedKey {
@@ -875,12 +876,13 @@ fn wake_waiting(db: &mut Db<'_>, picked: impl Fn(usize) -> bool) {
         }));
         None
     });
+    debug_assert!(walked.is_ok());
     db.changes.ready.extend(ready);
 }
 
-/// Fails the transactions that watch an existing key of the databases picked.
+/// Fails the transactions that watch an existing key of the databases picked. All shards are locked.
 fn touch_watched(db: &mut Db<'_>, picked: impl Fn(usize) -> bool) {
-    let _: Option<()> = db.each_shard(0, |_, shard| {
+    let walked: std::result::Result<Option<()>, Held> = db.each_shard(0, |_, shard| {
         for (database, key, marks) in shard.watched.iter() {
             if picked(database)
                 && shard.tables[database]
@@ -892,6 +894,7 @@ fn touch_watched(db: &mut Db<'_>, picked: impl Fn(usize) -> bool) {
         }
         None
     });
+    debug_assert!(walked.is_ok());
 }
 
 const FLUSHALL: Command = Command {

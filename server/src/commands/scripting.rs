@@ -49,7 +49,7 @@ pub(super) const EVAL: Command = Command {
         Flag::MovableKeys,
     ],
     categories: &[],
-    run: Run::Server(|session, db, args, reply| eval(session, db, args, reply, Promise::None)),
+    run: Run::Script(|session, db, args, reply| eval(session, db, args, reply, Promise::None)),
     subcommands: &[],
 };
 
@@ -64,7 +64,7 @@ const EVALSHA: Command = Command {
     keys: &[counted_keys(Access::Update)],
     flags: EVAL.flags,
     categories: &[],
-    run: Run::Server(|session, db, args, reply| evalsha(session, db, args, reply, Promise::None)),
+    run: Run::Script(|session, db, args, reply| evalsha(session, db, args, reply, Promise::None)),
     subcommands: &[],
 };
 
@@ -86,7 +86,7 @@ pub(super) const EVAL_RO: Command = Command {
         Flag::MovableKeys,
     ],
     categories: &[],
-    run: Run::Server(|session, db, args, reply| eval(session, db, args, reply, Promise::ReadOnly)),
+    run: Run::Script(|session, db, args, reply| eval(session, db, args, reply, Promise::ReadOnly)),
     subcommands: &[],
 };
 
@@ -101,7 +101,7 @@ const EVALSHA_RO: Command = Command {
     keys: &[counted_keys(Access::Read)],
     flags: EVAL_RO.flags,
     categories: &[],
-    run: Run::Server(|session, db, args, reply| {
+    run: Run::Script(|session, db, args, reply| {
         evalsha(session, db, args, reply, Promise::ReadOnly)
     }),
     subcommands: &[],

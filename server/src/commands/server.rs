@@ -158,8 +158,11 @@ fn shutdown(session: &mut Session, args: &Args<'_>, reply: &mut Reply) -> Result
         reply.ok();
         return Ok(());
     }
-    // The end of the connection is the answer.
     let server = &session.server;
+    if server.scripting.slow.any() && request.save != Some(false) {
+        return Err(server.scripting.slow.busy());
+    }
+    // The end of the connection is the answer.
     server.shutdown.request(request);
     let has_points = !server.config.settings().save.is_empty();
     let saves = request.save.unwrap_or(has_points) && !server.loading.is_active();
@@ -330,7 +333,7 @@ fn stats(session: &mut Session, db: &mut Db<'_>, _args: &Args<'_>, reply: &mut R
             sum.1 += table.overhead_bytes();
         }
         None::<()>
-    });
+    })?;
     let keys: usize = overheads.iter().map(|(keys, _)| keys).sum();
     let tables: usize = overheads.iter().map(|(_, bytes)| bytes).sum();
     let (clients, replicas) = server.clients.memory_bytes();

@@ -122,11 +122,13 @@ fn watch(session: &mut Session, db: &mut Db<'_>, args: &Args<'_>, reply: &mut Re
     let transaction = session.transaction.get_or_insert_default();
     for index in 1..args.len() {
         let key = args.key(index);
-        if !transaction.watched.insert((db.index(), key.bytes.into())) {
+        let name = (db.index(), key.bytes.into());
+        if transaction.watched.contains(&name) {
             continue;
         }
+        db.try_lock(key.hash)?;
+        transaction.watched.insert(name);
         session.client.held.add_name(key.bytes);
-        db.lock(key.hash);
         // Looking deletes it if it has expired already; if it expires from now on that is a change.
         let _ = db.entry_mut(key);
         let database = db.index();

@@ -20,6 +20,7 @@ use std::{
 use parking_lot::Mutex;
 use protocol::resp::reply::{ReplyWriter, Version};
 use storage::{
+    Held,
     changes::{ChangedKey, Changes},
     db::Db,
     keyspace::Key,
@@ -159,15 +160,35 @@ impl Session {
             return;
         };
         *waiter.over.lock() = true;
-        let (keyspace, id) = (&self.server.keyspace, self.client.id);
-        for key in &waiter.keys {
-            let mut shard = keyspace.lock(keyspace.shard_of(Key::new(key).hash));
-            shard
-                .waiting
-                .remove(waiter.database, key, |waiting| waiting.client == id);
-        }
         self.client.set_waiter(None);
+        for index in 0..waiter.keys.len() {
+            leave(&self.server, &self.client, &waiter, index);
+        }
         self.server.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Takes a client that waits no more out of the list of one of its keys, unless it has come to wait there again.
+fn leave(server: &Server, client: &Arc<Client>, waiter: &Arc<Waiter>, index: usize) {
+    let (keyspace, id) = (&server.keyspace, client.id);
+    let key = &waiter.keys[index];
+    match keyspace.try_lock(keyspace.shard_of(Key::new(key).hash)) {
+        Ok(mut shard) => {
+            let again = |now: Arc<Waiter>| {
+                now.database == waiter.database && now.keys.iter().any(|known| known == key)
+            };
+            if !client.waiter().is_some_and(again) {
+                shard
+                    .waiting
+                    .remove(waiter.database, key, |waiting| waiting.client == id);
+            }
+        }
+        Err(Held) => {
+            let (client, waiter) = (client.clone(), waiter.clone());
+            server
+                .postponed
+                .add(move |server| leave(server, &client, &waiter, index));
+        }
     }
 }
 
@@ -186,9 +207,17 @@ pub fn interrupt_all(server: &Server, error: &str) {
 const EXPANSIONS: usize = 8;
 
 /// Locks, besides the shards of these keys, those that clients waiting for them need to be served, and those waiting
-/// for what these would change. The shards of the keys are locked.
+/// for what these would change, as far as they are not held for long: those are served later. The shards of the keys are
+/// locked.
+///
+/// # Errors
+/// The locks of the keys were released for this, and now one of them is held for long. Nothing is locked then.
 #[cold]
-pub fn expand<'k>(server: &Server, db: &mut Db<'_>, keys: &[Key<'k>]) {
+pub fn expand<'k>(
+    server: &Server,
+    db: &mut Db<'_>,
+    keys: &[Key<'k>],
+) -> Result<(), Held> {
     let declared: Vec<u64> = keys.iter().map(|key| key.hash).collect();
     for _ in 0..EXPANSIONS {
         let mut wanted = declared.clone();
@@ -217,22 +246,31 @@ pub fn expand<'k>(server: &Server, db: &mut Db<'_>, keys: &[Key<'k>]) {
             }
         }
         if wanted.iter().all(|&hash| db.holds(hash)) {
-            return;
+            break;
         }
         db.unlock();
-        db.lock_each(wanted.into_iter());
+        if db.try_lock_each(wanted.into_iter()).is_err() {
+            return db.try_lock_each(declared.into_iter());
+        }
     }
+    Ok(())
 }
 
 /// As [`expand`], for the keys of a command.
 #[cold]
-pub fn expand_for(server: &Server, db: &mut Db<'_>, command: &Command, args: &Args<'_>) {
+pub fn expand_for(
+    server: &Server,
+    db: &mut Db<'_>,
+    command: &Command,
+    args: &Args<'_>,
+) -> Result<(), Held> {
     let mut keys = Vec::new();
     each_key(command, args, |index, _| keys.push(args.key(index)));
     let awaited = |key: &Key<'_>| db.holds(key.hash) && !db.shard(key.hash).waiting.is_empty();
     if keys.iter().any(awaited) {
-        expand(server, db, &keys);
+        return expand(server, db, &keys);
     }
+    Ok(())
 }
 
 /// Serves those who wait for the keys that just changed, under the locks that are held. Keys whose waiters need other
@@ -353,23 +391,39 @@ fn serve_one(
 #[cold]
 pub fn serve_later(server: &Server, changes: &mut Changes) {
     for changed in std::mem::take(&mut changes.ready) {
-        let key = Key::new(&changed.key);
-        let mut db = Db::new(&server.keyspace, changed.database, server::now());
-        db.lock(key.hash);
-        expand(server, &mut db, &[key]);
-        db.changes.ready.push(changed.clone());
+        if serve_waiting(server, changes, &changed).is_err() {
+            server.postponed.add(move |server| {
+                let mut changes = Changes::default();
+                changes.ready.push(changed);
+                server.settle(&mut changes);
+            });
+        }
+    }
+}
+
+/// Serves those who wait for one key, and then those who wait for what that changed.
+fn serve_waiting(
+    server: &Server,
+    changes: &mut Changes,
+    changed: &ChangedKey,
+) -> Result<(), Held> {
+    let key = Key::new(&changed.key);
+    let mut db = Db::new(&server.keyspace, changed.database, server::now());
+    db.try_lock(key.hash)?;
+    expand(server, &mut db, &[key])?;
+    db.changes.ready.push(changed.clone());
+    serve(server, &mut db);
+    db.unlock();
+    changes.absorb(std::mem::take(&mut db.changes));
+    let left = std::mem::take(&mut changes.ready);
+    if !left.is_empty() {
+        // Too many came and went meanwhile: all locks are always enough.
+        db.try_lock_all()?;
+        db.changes.ready = left;
         serve(server, &mut db);
         db.unlock();
         changes.absorb(std::mem::take(&mut db.changes));
-        let left = std::mem::take(&mut changes.ready);
-        if !left.is_empty() {
-            // Too many came and went meanwhile: all locks are always enough.
-            db.lock_all();
-            db.changes.ready = left;
-            serve(server, &mut db);
-            db.unlock();
-            changes.absorb(std::mem::take(&mut db.changes));
-            changes.ready.clear();
-        }
+        changes.ready.clear();
     }
+    Ok(())
 }

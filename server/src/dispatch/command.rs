@@ -76,6 +76,8 @@ pub enum Run {
     /// Works on the connection, the server and the data: nothing is locked for it, and it locks what it needs, one
     /// shard or one after another; in a transaction all is locked already.
     Server(fn(&mut Session, &mut Db<'_>, &Args<'_>, &mut Reply) -> Result),
+    /// Runs a script, on a stack that can be left, and otherwise as `Server`.
+    Script(fn(&mut Session, &mut Db<'_>, &Args<'_>, &mut Reply) -> Result),
     /// EXEC, which runs others.
     Exec,
     /// Has subcommands, which run.

@@ -23,6 +23,7 @@ impl Error {
         SYNTAX = "ERR syntax error";
         NO_SUCH_KEY = "ERR no such key";
         MISCONF = "MISCONF Valkey is configured to save RDB snapshots, but it's currently unable to persist to disk. Commands that may modify the data set are disabled, because this instance is configured to report errors during writes if RDB snapshotting fails (stop-writes-on-bgsave-error option). Please check the Valkey logs for details about the RDB error.";
+        BUSY = "BUSY Valkey is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.";
         LOADING = "LOADING Valkey is loading the dataset in memory";
         NO_AUTH = "NOAUTH Authentication required.";
         WRONG_PASS = "WRONGPASS invalid username-password pair or user is disabled.";
@@ -129,6 +130,13 @@ impl Error {
             .split(|&byte| byte == b' ')
             .next()
             .unwrap_or_default()
+    }
+}
+
+/// Before the dispatcher puts in what it is that runs.
+impl From<storage::Held> for Error {
+    fn from(_: storage::Held) -> Error {
+        Error::BUSY
     }
 }
 

@@ -17,10 +17,13 @@ pub mod transaction;
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::atomic::Ordering,
+    thread,
+    time::Duration,
 };
 
 use protocol::resp::reply::Version;
 use storage::{
+    Held,
     clock::Moment,
     db::{Db, Touch},
 };
@@ -35,6 +38,7 @@ use crate::{
     commands::acl,
     metrics::{WorkerMetrics, command_log::Outcome},
     persistence::{snapshot, trouble::Trouble},
+    scripting::stack,
     server::{self, Server},
     session::Session,
     tracking,
@@ -53,6 +57,8 @@ pub enum Next {
     Wait(i64),
     /// Does nothing until the command is served.
     Blocked,
+    /// Runs the command again on a stack that can be left.
+    Stack,
 }
 
 /// A request found in the input, before it runs.
@@ -145,9 +151,10 @@ fn execute_on_key(
         return Next::Wait(server::now().millis() + DISK_WAIT_MS);
     }
     let (mark, written) = (reply.mark(), reply.len());
-    db.lock(args.key(1).hash);
-    if writes && session.server.has_waiting() {
-        blocking::expand_for(&session.server, db, command, args);
+    if let Err(error) = lock_key(session, db, registered, args, writes) {
+        metrics.rejected.add(1);
+        fail(session, reply, &error);
+        return Next::Go;
     }
     db.set_touch(Touch::Yes);
     let outcome = catch_unwind(AssertUnwindSafe(|| match handler {
@@ -192,6 +199,22 @@ fn execute_on_key(
     }
 }
 
+/// Locks the key of a command on one, and what those need who wait for it.
+#[inline]
+fn lock_key(
+    session: &Session,
+    db: &mut Db<'_>,
+    registered: &'static Registered,
+    args: &Args<'_>,
+    writes: bool,
+) -> Result {
+    let mut locked = db.try_lock(args.key(1).hash);
+    if writes && locked.is_ok() && session.server.has_waiting() {
+        locked = blocking::expand_for(&session.server, db, registered.command, args);
+    }
+    locked.map_err(|Held| session.server.scripting.slow.busy())
+}
+
 /// Executes any command, whatever state the connection and the server are in.
 fn execute_any(
     session: &mut Session,
@@ -227,6 +250,9 @@ fn execute_any(
     if !found.registered.subcommands.is_empty() {
         session.client.note_command(registered.id);
     }
+    if wants_stack(session, registered.command) {
+        return Next::Stack;
+    }
     let written = reply.len();
     let result = run(session, db, metrics, registered, &args, reply);
     if reply.wants_preparation() {
@@ -248,7 +274,10 @@ fn execute_any(
     if session.flags.caching && !session.flags.in_transaction {
         session.flags.caching = found.registered.command.name == "CLIENT";
     }
-    if let Err(error) = result {
+    if let Err(mut error) = result {
+        if error == Error::BUSY {
+            error = session.server.scripting.slow.busy();
+        }
         metrics.failed.add(1);
         reply.truncate(mark);
         reply.later = None;
@@ -297,9 +326,6 @@ pub fn resolve<'t>(
 
 /// How long a command that writes waits for a disk that is behind, before it asks again.
 pub const DISK_WAIT_MS: i64 = 10;
-/// How soon the primary's stream tries again while a script holds the server up.
-const SCRIPT_WAIT_MS: i64 = 10;
-
 /// Whether so much waits to be written that who changes data should wait.
 #[inline]
 pub fn disk_is_behind(server: &Server) -> bool {
@@ -336,10 +362,7 @@ fn admit(
     if refused_while_loading(session, command) {
         return Err(Error::LOADING);
     }
-    if session.server.scripting.slow.any() && !command.has(Flag::AllowBusy) {
-        if session.flags.from_primary {
-            return Ok(Gate::Wait(server::now().millis() + SCRIPT_WAIT_MS));
-        }
+    if session.server.scripting.slow.any() && refused_while_busy(session, command) {
         return Err(session.server.scripting.slow.busy());
     }
     if session.flags.subscribed && session.version == Version::Resp2 {
@@ -378,6 +401,18 @@ fn refused_while_loading(session: &Session, command: &Command) -> bool {
     let refuses = loading.is_active() && !command.has(Flag::Loading)
         || loading.is_beside() && has_or_queues(session, command, Flag::NoAsyncLoading);
     refuses && !session.flags.loads
+}
+
+/// Whether a command may not run since a script runs for too long. Commands on keys may: they find out whether the
+/// script holds the locks of these. Others wait for all of it to end, as all clients of the reference server do.
+#[cold]
+fn refused_while_busy(session: &Session, command: &Command) -> bool {
+    let works_on_keys = match command.run {
+        Run::Read(_) | Run::Write(_) | Run::Blocking(_) => !command.keys.is_empty(),
+        Run::Exec => session.transaction.as_ref().is_some_and(|queue| !queue.has_scripts()),
+        Run::Session(_) | Run::Server(_) | Run::Script(_) | Run::Container => false,
+    };
+    !works_on_keys && !command.has(Flag::AllowBusy) && !session.repeats()
 }
 
 /// Whether the session's user may run the command.
@@ -488,6 +523,17 @@ fn exec_writes(session: &Session, command: &Command) -> bool {
     matches!(command.run, Run::Exec) && transaction.is_some_and(|queue| queue.writes())
 }
 
+/// Whether the command may run for long, and so has to run where it can make way for others.
+#[inline]
+fn wants_stack(session: &Session, command: &Command) -> bool {
+    let runs_scripts = match command.run {
+        Run::Script(_) => true,
+        Run::Exec => session.transaction.as_ref().is_some_and(|queue| queue.has_scripts()),
+        _ => return false,
+    };
+    runs_scripts && stack::is_missing()
+}
+
 /// Until when CLIENT PAUSE holds a command back.
 #[cold]
 fn paused(session: &Session, db: &Db<'_>, command: &Command) -> Option<i64> {
@@ -556,7 +602,7 @@ fn run(
     }
     match command.run {
         Run::Session(_) | Run::Container => call_any(session, db, command, args, reply),
-        Run::Server(_) => {
+        Run::Server(_) | Run::Script(_) => {
             db.begin();
             let result = call_any(session, db, command, args, reply);
             db.unlock();
@@ -565,9 +611,14 @@ fn run(
         }
         Run::Exec => transaction::exec(session, db, metrics, reply),
         Run::Read(_) | Run::Write(_) | Run::Blocking(_) => {
-            lock(db, command, args);
+            while lock(db, command, args).is_err() {
+                stand_back(session)?;
+            }
             if session.server.has_waiting() && !matches!(command.run, Run::Read(_)) {
-                blocking::expand_for(&session.server, db, command, args);
+                while blocking::expand_for(&session.server, db, command, args).is_err() {
+                    stand_back(session)?;
+                    db.lock_all();
+                }
             }
             let result = if matches!(command.run, Run::Blocking(_)) {
                 call_or_wait(session, db, registered, args, reply)
@@ -604,11 +655,8 @@ pub(crate) fn call_any(
             db.select(session.database);
             result
         }
-        Run::Server(handler) => {
-            if session.server.monitors.is_on()
-                && command.group == Group::Scripting
-                && command.has(Flag::SkipMonitor)
-            {
+        Run::Server(handler) | Run::Script(handler) => {
+            if session.server.monitors.is_on() && matches!(command.run, Run::Script(_)) {
                 let (monitors, database) = (&session.server.monitors, session.database);
                 monitors.show_script(command, args, database, &session.client);
             }
@@ -621,24 +669,41 @@ pub(crate) fn call_any(
     }
 }
 
+/// How long who must obey waits for a lock that is held for long, before it tries again.
+const STAND_BACK: Duration = Duration::from_millis(5);
+
+/// Locks were held by a script that runs for too long. Who must obey tries again; this waits a little for that.
+///
+/// # Errors
+/// `BUSY` for everybody else.
+#[cold]
+pub fn stand_back(session: &Session) -> Result {
+    if session.repeats() {
+        thread::sleep(STAND_BACK);
+        return Ok(());
+    }
+    Err(session.server.scripting.slow.busy())
+}
+
 /// Locks the shards of the command's keys; none for commands without keys, which walk the shards one by one.
 #[inline]
-fn lock(db: &mut Db<'_>, command: &Command, args: &Args<'_>) {
+fn lock(db: &mut Db<'_>, command: &Command, args: &Args<'_>) -> std::result::Result<(), Held> {
     match command.keys {
         [] => db.begin(),
         [keys] if matches!(keys.place, Place::At(_)) => {
             let Place::At(index) = keys.place else {
                 unreachable!("matched above")
             };
-            db.lock(args.key(index).hash);
+            db.try_lock(args.key(index).hash)?;
         }
-        _ if keys::wants_all_shards(command, args) => db.lock_all(),
+        _ if keys::wants_all_shards(command, args) => db.try_lock_all()?,
         _ => {
             let mut hashes = smallvec::SmallVec::<[u64; 16]>::new();
             keys::each_key(command, args, |index, _| hashes.push(args.key(index).hash));
-            db.lock_each(hashes.into_iter());
+            db.try_lock_each(hashes.into_iter())?;
         }
     }
+    Ok(())
 }
 
 /// Calls a handler that may find nothing yet; then the session waits.
@@ -703,7 +768,7 @@ pub fn attempt(
             reply.replaced_words.clear();
             handler(db, args, reply)
         }
-        Run::Session(_) | Run::Server(_) | Run::Exec | Run::Container => {
+        Run::Session(_) | Run::Server(_) | Run::Script(_) | Run::Exec | Run::Container => {
             Err(Error::general("this command is not allowed here"))
         }
     }));

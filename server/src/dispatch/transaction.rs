@@ -11,10 +11,11 @@ use protocol::{
     resp::{reply::ReplyWriter, request::Span},
 };
 use storage::{
+    Held,
     changes::Changes,
     clock::Moment,
     db::Db,
-    keyspace::{Key, Keyspace},
+    keyspace::Key,
     shard::WatchMark,
 };
 
@@ -129,18 +130,21 @@ impl Transaction {
             .any(|queued| queued.registered.command.has(flag))
     }
 
+    /// Whether a queued command runs a script.
+    pub fn has_scripts(&self) -> bool {
+        let mut queued = self.queued.iter();
+        queued.any(|queued| matches!(queued.registered.command.run, Run::Script(_)))
+    }
+
     /// Stops watching. Takes each key's lock in turn.
-    pub fn unwatch(&self, keyspace: &Keyspace) {
+    pub fn unwatch(&self, server: &Server) {
         for (database, key) in &self.watched {
-            let mut shard = keyspace.lock(keyspace.shard_of(Key::new(key).hash));
-            shard
-                .watched
-                .remove(*database, key, |mark| Arc::ptr_eq(mark, &self.mark));
+            forget_watch(server, *database, key, &self.mark);
         }
     }
 
     /// Locks what the commands and the watched keys need.
-    fn lock(&self, db: &mut Db<'_>) {
+    fn lock(&self, db: &mut Db<'_>) -> std::result::Result<(), Held> {
         let mut hashes: Vec<u64> = self
             .watched
             .iter()
@@ -151,23 +155,22 @@ impl Transaction {
             let args = queued.args();
             let whole = match command.run {
                 Run::Session(_) | Run::Exec | Run::Container => continue,
-                Run::Server(_) => true,
+                Run::Server(_) | Run::Script(_) => true,
                 Run::Read(_) | Run::Write(_) | Run::Blocking(_) => {
                     command.keys.is_empty() || wants_all_shards(command, &args)
                 }
             };
             if whole {
-                db.lock_all();
-                return;
+                return db.try_lock_all();
             }
             each_key(command, &args, |index, _| hashes.push(args.key(index).hash));
         }
-        db.lock_each(hashes.into_iter());
+        db.try_lock_each(hashes.into_iter())
     }
 
     /// Locks what those need who wait for keys of the commands.
     #[cold]
-    fn expand(&self, server: &Server, db: &mut Db<'_>) {
+    fn expand(&self, server: &Server, db: &mut Db<'_>) -> std::result::Result<(), Held> {
         let args: Vec<_> = self
             .queued
             .iter()
@@ -179,7 +182,7 @@ impl Transaction {
         }
         // The watched keys stay locked too.
         keys.extend(self.watched.iter().map(|(_, key)| Key::new(key)));
-        blocking::expand(server, db, &keys);
+        blocking::expand(server, db, &keys)
     }
 
     /// Whether a watched key changed or expired. Its shard is locked.
@@ -195,6 +198,22 @@ impl Transaction {
     }
 }
 
+/// Takes a mark off a key.
+fn forget_watch(server: &Server, database: usize, key: &[u8], mark: &Arc<WatchMark>) {
+    let keyspace = &server.keyspace;
+    match keyspace.try_lock(keyspace.shard_of(Key::new(key).hash)) {
+        Ok(mut shard) => shard
+            .watched
+            .remove(database, key, |known| Arc::ptr_eq(known, mark)),
+        Err(Held) => {
+            let (key, mark) = (Box::<[u8]>::from(key), mark.clone());
+            server
+                .postponed
+                .add(move |server| forget_watch(server, database, &key, &mark));
+        }
+    }
+}
+
 /// EXEC: runs the queued commands under one set of locks.
 pub fn exec(
     session: &mut Session,
@@ -207,12 +226,12 @@ pub fn exec(
     }
     let transaction = session.take_transaction().unwrap_or_default();
     if transaction.failed {
-        transaction.unwatch(&session.server.keyspace);
+        transaction.unwatch(&session.server);
         return Err(Error::EXEC_ABORT);
     }
-    transaction.lock(db);
-    if session.server.has_waiting() {
-        transaction.expand(&session.server, db);
+    if let Err(error) = lock(session, db, &transaction) {
+        transaction.unwatch(&session.server);
+        return Err(Error::exec_refused(&error));
     }
     let mut all = Changes::default();
     if transaction.is_touched(db) {
@@ -226,7 +245,24 @@ pub fn exec(
     }
     db.unlock();
     session.server.settle(&mut db.changes);
-    transaction.unwatch(&session.server.keyspace);
+    transaction.unwatch(&session.server);
+    Ok(())
+}
+
+/// Locks what the transaction needs.
+///
+/// # Errors
+/// `BUSY` if a script that runs for too long holds some of it.
+fn lock(session: &Session, db: &mut Db<'_>, transaction: &Transaction) -> Result {
+    while transaction.lock(db).is_err() {
+        super::stand_back(session)?;
+    }
+    if session.server.has_waiting() {
+        while transaction.expand(&session.server, db).is_err() {
+            super::stand_back(session)?;
+            db.lock_all();
+        }
+    }
     Ok(())
 }
 
@@ -362,7 +398,7 @@ impl Session {
     /// Forgets queued commands and watched keys.
     pub fn leave_transaction(&mut self) {
         if let Some(transaction) = self.take_transaction() {
-            transaction.unwatch(&self.server.keyspace);
+            transaction.unwatch(&self.server);
         }
     }
 }

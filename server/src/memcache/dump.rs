@@ -16,7 +16,10 @@ use storage::{
     value::{Text, Type},
 };
 
-use super::watch::Encoded;
+use super::{
+    item::{Error, Result},
+    watch::Encoded,
+};
 
 /// Entries per time that a shard is locked.
 const SLICE: usize = 256;
@@ -78,7 +81,10 @@ impl Dump {
             if output.len() > end {
                 return false;
             }
-            let shard = keyspace.lock(self.shard);
+            let Ok(shard) = keyspace.try_lock(self.shard) else {
+                ResponseWriter::new(output).server_error(Error::Busy.text());
+                return true;
+            };
             self.cursor = shard.tables[0].traverse(self.cursor, SLICE, |_, entry| {
                 if !entry.is_expired(now) && entry.value_type() == Type::String {
                     self.style.write(keyspace, now, entry, output);
@@ -143,18 +149,18 @@ pub(super) fn cachedump(
     class: Option<&[u8]>,
     limit: Option<&[u8]>,
     answer: &mut ResponseWriter<'_>,
-) {
+) -> Result {
     let (Some(class), Some(limit)) = (class, limit) else {
         answer.client_error("bad command line");
-        return;
+        return Ok(());
     };
     let (Some(class), Some(limit)) = (class_number(class), class_number(limit)) else {
         answer.client_error("bad command line format");
-        return;
+        return Ok(());
     };
     if class > MAX_CLASS {
         answer.client_error("Illegal slab id");
-        return;
+        return Ok(());
     }
     let mut left = match (class, limit) {
         (1, 0) => usize::MAX,
@@ -184,6 +190,7 @@ pub(super) fn cachedump(
             }
         }
         (left == 0 || bytes >= MAX_CACHEDUMP_BYTES).then_some(())
-    });
+    })?;
     answer.answer(Answer::End);
+    Ok(())
 }

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use storage::{
+    Held,
     changes::EventClass,
     db::Db,
     entry::{Item, ItemMarks, Meta},
@@ -17,13 +18,24 @@ use crate::commands::string::{self, SharedText};
 pub(super) enum Error {
     /// The key holds a list, a hash or the like.
     WrongType,
+    /// A script that runs for too long holds the key's lock.
+    Busy,
 }
 
 impl Error {
     pub(super) fn text(self) -> &'static str {
         match self {
             Error::WrongType => "the key holds a value that is not a string",
+            Error::Busy => {
+                "BUSY Valkey is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE."
+            }
         }
+    }
+}
+
+impl From<Held> for Error {
+    fn from(_: Held) -> Error {
+        Error::Busy
     }
 }
 
@@ -92,9 +104,9 @@ pub(super) fn ttl(deadline: Option<Timestamp>, now: Timestamp) -> Option<u64> {
 pub(super) fn locked<'k, R>(
     db: &mut Db<'_>,
     key: Key<'k>,
-    work: impl FnOnce(&mut Db<'_>) -> R,
-) -> R {
-    db.lock(key.hash);
+    work: impl FnOnce(&mut Db<'_>) -> Result<R>,
+) -> Result<R> {
+    db.try_lock(key.hash)?;
     let result = work(db);
     db.delete_met_expired();
     db.unlock();
@@ -249,8 +261,8 @@ pub(super) fn remove(db: &mut Db<'_>, key: Key<'_>) -> bool {
 }
 
 /// Deletes the key, taking the lock for it.
-pub(super) fn delete(db: &mut Db<'_>, key: Key<'_>) -> bool {
-    locked(db, key, |db| remove(db, key))
+pub(super) fn delete(db: &mut Db<'_>, key: Key<'_>) -> Result<bool> {
+    locked(db, key, |db| Ok(remove(db, key)))
 }
 
 /// What arithmetic came to.

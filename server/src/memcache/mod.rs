@@ -376,7 +376,8 @@ impl Protocol for Memcache {
                             descriptor: self.session.client.descriptor,
                         };
                         log.stored(&stale.bytes, Stored::TooLarge, "set", 0, 0);
-                        item::delete(&mut db, Key::new(&stale.bytes));
+                        // One that is held meanwhile stays: whoever sent this hears that it was not stored.
+                        let _ = item::delete(&mut db, Key::new(&stale.bytes));
                     }
                     if let Some(line) = rejection.response {
                         ResponseWriter::new(worker.reply.writer.output_mut()).line(line);

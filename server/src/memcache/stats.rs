@@ -105,12 +105,11 @@ pub(super) fn run(
                 return Ok(());
             }
             counters.add(Counted::CmdFlush);
-            flush(db, delay);
+            flush(db, delay)?;
             reply
         }
         Request::Stats { arguments } => {
-            stats(session, db, settings, arguments, &mut answer);
-            return Ok(());
+            return stats(session, db, settings, arguments, &mut answer);
         }
         Request::CacheMemlimit { mebibytes, reply } => {
             let limit = crate::config::MemoryLimit::Bytes(mebibytes.saturating_mul(1 << 20));
@@ -152,15 +151,16 @@ pub(super) fn run(
 }
 
 /// Empties database 0 now, or at a time that maintenance watches for.
-fn flush(db: &mut Db<'_>, delay: i64) {
+fn flush(db: &mut Db<'_>, delay: i64) -> Result {
     match super::item::deadline(delay, db.now()) {
         Some(at) if at > db.now() => db.keyspace().set_flush_at(at.millis()),
         _ => {
-            db.lock_all();
+            db.try_lock_all()?;
             keys::flush(db, Some(0));
             db.unlock();
         }
     }
+    Ok(())
 }
 
 fn stats(
@@ -169,10 +169,10 @@ fn stats(
     settings: &Settings,
     mut arguments: Words<'_>,
     answer: &mut ResponseWriter<'_>,
-) {
+) -> Result {
     let (server, asking) = (&*session.server, session.client.id);
     match arguments.next() {
-        None => general(server, settings, answer),
+        None => general(server, settings, answer)?,
         Some(b"settings") => settings_of(server, settings, answer),
         Some(b"reset") => {
             server.metrics.reset();
@@ -180,52 +180,52 @@ fn stats(
                 worker.memcached.iter().for_each(Counter::reset);
             }
             answer.answer(Answer::Reset);
-            return;
+            return Ok(());
         }
-        Some(b"items") => items(server, answer),
+        Some(b"items") => items(server, answer)?,
         Some(b"slabs") => slabs(server, answer),
-        Some(b"sizes") => sizes(db, answer),
+        Some(b"sizes") => sizes(db, answer)?,
         Some(b"conns") => connections(server, asking, db, answer),
         Some(b"cachedump") if settings.memcached_disable_dumping => {
             answer.client_error("stats cachedump not allowed");
-            return;
+            return Ok(());
         }
         Some(b"cachedump") => {
-            dump::cachedump(db, arguments.next(), arguments.next(), answer);
-            return;
+            return dump::cachedump(db, arguments.next(), arguments.next(), answer);
         }
         Some(b"detail") => match arguments.next() {
             Some(b"on") => {
                 server.prefixes.turn(true);
                 answer.answer(Answer::Ok);
-                return;
+                return Ok(());
             }
             Some(b"off") => {
                 server.prefixes.turn(false);
                 answer.answer(Answer::Ok);
-                return;
+                return Ok(());
             }
             Some(b"dump") => server.prefixes.dump(answer),
             _ => {
                 answer.client_error("usage: stats detail on|off|dump");
-                return;
+                return Ok(());
             }
         },
         // There is no disk behind the memory, and no proxy.
         Some(b"extstore" | b"proxy" | b"proxyfuncs" | b"proxybe") => {}
         Some(_) => {
             answer.answer(Answer::Error);
-            return;
+            return Ok(());
         }
     }
     answer.answer(Answer::End);
+    Ok(())
 }
 
 /// All items are of one class, and always of its last list.
-fn items(server: &Server, answer: &mut ResponseWriter<'_>) {
-    let number = server.keyspace.len(0) as u64;
+fn items(server: &Server, answer: &mut ResponseWriter<'_>) -> Result {
+    let number = server.keyspace.len(0)? as u64;
     if number == 0 {
-        return;
+        return Ok(());
     }
     let statistics = &server.keyspace.statistics;
     let facts = [
@@ -248,6 +248,7 @@ fn items(server: &Server, answer: &mut ResponseWriter<'_>) {
             value.map_or(0, |(_, value)| *value),
         );
     }
+    Ok(())
 }
 
 /// What `stats items` says of a class. Those that stay 0 are of lists and crawlers that are not needed here.
@@ -416,7 +417,7 @@ const GENERAL_NAMES: &[&str] = &[
     "lru_bumps_dropped",
 ];
 
-fn general(server: &Server, settings: &Settings, answer: &mut ResponseWriter<'_>) {
+fn general(server: &Server, settings: &Settings, answer: &mut ResponseWriter<'_>) -> Result {
     let metrics = &server.metrics;
     let statistics = &server.keyspace.statistics;
     let limit = settings
@@ -455,7 +456,7 @@ fn general(server: &Server, settings: &Settings, answer: &mut ResponseWriter<'_>
         ("log_watcher_sent", loaded(&server.watchers.sent)),
         ("log_watchers", server.watchers.count() as u64),
         ("bytes", alloc::allocated_bytes() as u64),
-        ("curr_items", server.keyspace.len(0) as u64),
+        ("curr_items", server.keyspace.len(0)? as u64),
         ("evictions", loaded(&statistics.evicted)),
         ("reclaimed", loaded(&statistics.expired)),
     ];
@@ -477,6 +478,7 @@ fn general(server: &Server, settings: &Settings, answer: &mut ResponseWriter<'_>
             }
         }
     }
+    Ok(())
 }
 
 /// What memcached says of its settings. Those without a directive are told as they would be set there to have what is
@@ -598,7 +600,7 @@ fn settings_of(server: &Server, settings: &Settings, answer: &mut ResponseWriter
 }
 
 /// Items by size, in steps of 32 bytes.
-fn sizes(db: &mut Db<'_>, answer: &mut ResponseWriter<'_>) {
+fn sizes(db: &mut Db<'_>, answer: &mut ResponseWriter<'_>) -> Result {
     let mut counts = std::collections::BTreeMap::new();
     let _: Option<()> = db.each_shard(0, |_, shard| {
         shard.tables[0].traverse(0, usize::MAX, |_, entry| {
@@ -607,10 +609,11 @@ fn sizes(db: &mut Db<'_>, answer: &mut ResponseWriter<'_>) {
                 .or_insert(0u64) += 1;
         });
         None
-    });
+    })?;
     for (size, count) in counts {
         answer.stat_number(&size.to_string(), count);
     }
+    Ok(())
 }
 
 fn connections(server: &Server, asking: u64, db: &Db<'_>, answer: &mut ResponseWriter<'_>) {

@@ -39,8 +39,8 @@ pub(super) fn run(
                     if db.peek(key).is_some() {
                         item::touch(db, key, deadline);
                     }
-                });
-                Ok(())
+                    Ok(())
+                })
             })?;
             ResponseWriter::new(output).answer(Answer::End);
         }
@@ -69,8 +69,8 @@ pub(super) fn run(
             let name = Key::new(key);
             let (deleted, len) = item::locked(db, name, |db| {
                 let len = counters.log.doomed(db, name);
-                (item::remove(db, name), len)
-            });
+                Ok((item::remove(db, name), len))
+            })?;
             if deleted {
                 counters.log.deleted(key, "delete", len);
             }
@@ -109,8 +109,8 @@ pub(super) fn run(
                     item::note_fetched(db, key);
                     item::touch(db, key, deadline);
                 }
-                found
-            });
+                Ok(found)
+            })?;
             counters.add(if found {
                 Counted::TouchHits
             } else {

@@ -339,7 +339,10 @@ impl Log<'_> {
     /// Whether the item is there.
     fn look(&self, db: &mut Db<'_>, key: &[u8]) -> bool {
         let name = Key::new(key);
-        let len = item::locked(db, name, |db| item::len(db, name));
+        let Ok(len) = item::locked(db, name, |db| Ok(item::len(db, name))) else {
+            // The request itself will be refused.
+            return false;
+        };
         if self.watchers.wants(Logs::FETCHERS) {
             let (status, class) = match len {
                 Some(_) => ("found", 1),

@@ -7,7 +7,7 @@
 use std::{
     future::Future,
     io::{self, IoSlice},
-    pin::Pin,
+    pin::{Pin, pin},
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -20,7 +20,8 @@ use crate::{
     dispatch::command::Later,
     persistence::aof::Fate,
     replication::primary,
-    runtime::{READ_BUFFER, WORKER, Worker},
+    runtime::{self, READ_BUFFER, Worker},
+    scripting::stack::{self, Errand, Left, Stack},
     server,
     session::Session,
 };
@@ -74,14 +75,31 @@ pub enum Then {
     Wait(i64),
     /// Nothing until the command that waits is served or its time is up.
     Blocked,
+    /// Go on where scripts may run.
+    Stack,
     /// Write what there is, then leave the socket to the thread that serves the replica.
     HandOver,
     /// Write what there is and close.
     Close,
 }
 
-/// A connection as a task.
-pub struct Connection<P> {
+/// A connection takes its turns.
+pub trait Turns: Send {
+    /// Does what there is to do, within the limits of fairness.
+    fn run(&mut self, worker: &mut Worker, cx: &mut Context<'_>) -> Progress;
+}
+
+/// What came of a connection's turns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// There will be more; who is to be woken is known.
+    Pending,
+    /// A script is to run, which cannot be done here.
+    WantsStack,
+    Over,
+}
+
+struct Connection<P> {
     stream: Stream,
     protocol: P,
     /// An unfinished request, or requests not run yet.
@@ -101,7 +119,7 @@ struct Unsent {
 }
 
 impl<P: Protocol> Connection<P> {
-    pub fn new(stream: Stream, protocol: P) -> Connection<P> {
+    fn new(stream: Stream, protocol: P) -> Connection<P> {
         Connection {
             stream,
             protocol,
@@ -145,6 +163,8 @@ impl<P: Protocol> Connection<P> {
                     ready!(self.blocked(worker, cx))?;
                     return Poll::Ready(Ok(()));
                 }
+                // Before the turn it was seen to that this is the place.
+                Then::Stack => self.then = Then::Read(0),
                 Then::Read(0) if !self.input.is_empty() => {
                     let input = std::mem::take(&mut self.input);
                     self.process_owned(worker, input);
@@ -420,37 +440,105 @@ impl<P: Protocol> Connection<P> {
     }
 }
 
-impl<P: Protocol> Future for Connection<P> {
+impl<P: Protocol> Turns for Connection<P> {
+    fn run(&mut self, worker: &mut Worker, cx: &mut Context<'_>) -> Progress {
+        if !self.started {
+            self.started = true;
+            self.protocol.session().client.set_waker(cx.waker());
+        }
+        for _ in 0..TURNS {
+            if self.protocol.session().client.is_killed() && self.then != Then::Close {
+                self.then = Then::Close;
+                self.output = None;
+            }
+            if self.then == Then::Stack && stack::is_missing() {
+                return Progress::WantsStack;
+            }
+            match self.turn(worker, cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_)) => {
+                    worker.reply.writer.clear();
+                    return Progress::Over;
+                }
+                Poll::Pending => return Progress::Pending,
+            }
+        }
+        // There may be more to do at once: behind the others.
+        cx.waker().wake_by_ref();
+        Progress::Pending
+    }
+}
+
+/// A connection as a task of its worker.
+pub struct Task {
+    /// `None` while its turns are paused.
+    connection: Option<Box<dyn Turns>>,
+    /// Where its turns go on.
+    paused: Option<Stack>,
+    /// It has run a script: its turns begin where more of them may run.
+    runs_scripts: bool,
+}
+
+impl Task {
+    pub fn new<P: Protocol>(stream: Stream, protocol: P) -> Task {
+        Task {
+            connection: Some(Box::new(Connection::new(stream, protocol))),
+            paused: None,
+            runs_scripts: false,
+        }
+    }
+
+    fn run(&mut self, cx: &mut Context<'_>) -> Progress {
+        if let Some(stack) = self.paused.take() {
+            return self.leave(stack.resume(), cx);
+        }
+        let Some(mut connection) = self.connection.take() else {
+            return Progress::Over;
+        };
+        if !self.runs_scripts {
+            let progress = runtime::with_worker(|worker| connection.run(worker, cx));
+            if progress != Progress::WantsStack {
+                self.connection = Some(connection);
+                return progress;
+            }
+            self.runs_scripts = true;
+        }
+        let waker = cx.waker().clone();
+        self.leave(stack::run(Errand { connection, waker }), cx)
+    }
+
+    fn leave(&mut self, left: Left, cx: &mut Context<'_>) -> Progress {
+        match left {
+            Left::Done(connection, progress) => {
+                self.connection = Some(connection);
+                progress
+            }
+            Left::Paused(stack) => {
+                self.paused = Some(stack);
+                // After all others, and after a look at the sockets.
+                let _ = pin!(tokio::task::yield_now()).poll(cx);
+                Progress::Pending
+            }
+        }
+    }
+}
+
+impl Future for Task {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let connection = self.get_mut();
-        if !connection.started {
-            connection.started = true;
-            connection.protocol.session().client.set_waker(cx.waker());
+        match self.get_mut().run(cx) {
+            Progress::Over => Poll::Ready(()),
+            Progress::Pending | Progress::WantsStack => Poll::Pending,
         }
-        WORKER.with_borrow_mut(|worker| {
-            let worker = worker.as_mut().expect("connections run on workers only");
-            for _ in 0..TURNS {
-                if connection.protocol.session().client.is_killed()
-                    && connection.then != Then::Close
-                {
-                    connection.then = Then::Close;
-                    connection.output = None;
-                }
-                match connection.turn(worker, cx) {
-                    Poll::Ready(Ok(())) => {}
-                    Poll::Ready(Err(_)) => {
-                        worker.reply.writer.clear();
-                        return Poll::Ready(());
-                    }
-                    Poll::Pending => return Poll::Pending,
-                }
-            }
-            // There may be more to do at once: behind the others.
-            cx.waker().wake_by_ref();
-            Poll::Pending
-        })
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        if let Some(stack) = self.paused.take() {
+            stack.abandon();
+        }
     }
 }
 

@@ -196,6 +196,10 @@ impl Resp {
             Next::Prepare => Some((Then::Later, false)),
             Next::Wait(until) => Some((Then::Wait(until), false)),
             Next::Blocked => Some((Then::Blocked, true)),
+            Next::Stack => {
+                worker.commands -= 1;
+                Some((Then::Stack, false))
+            }
         }
     }
 

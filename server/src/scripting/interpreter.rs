@@ -12,6 +12,7 @@ use mlua::{
     VmState,
 };
 use protocol::resp::reply::Version;
+use storage::keyspace::Shards;
 
 use super::{
     Scripting, Sha, api,
@@ -117,10 +118,10 @@ impl Interpreter {
         let (shared, running) = (server.clone(), state.clone());
         let look = HookTriggers::new().every_nth_instruction(INSTRUCTIONS_PER_LOOK);
         lua.set_global_hook(look, move |_, _| {
-            if running.running.must_end(&shared.scripting.slow) {
-                return Err(Error::external(Problem::Killed));
+            match running.running.look(&shared) {
+                Some(killed) => Err(Error::external(Problem::Killed(killed))),
+                None => Ok(VmState::Continue),
             }
-            Ok(VmState::Continue)
         })?;
         Ok(Interpreter {
             lua,
@@ -199,7 +200,7 @@ impl Interpreter {
         let failed = |text: &[u8]| quoting("Error registering functions: ", text, "");
         let broken = |error: Error| failed(format!("ERR {error}").as_bytes());
         self.enter(View::Loading).map_err(broken)?;
-        self.state.running.begin(LOADING_MAX_MS, None);
+        self.state.running.begin(LOADING_MAX_MS, None, Shards::default());
         self.state.running.limit();
         let outcome = self.run.call::<(bool, Value)>(function);
         self.state.running.stop();

@@ -15,6 +15,7 @@ mod random;
 mod run;
 mod running;
 mod shebang;
+pub mod stack;
 
 use std::{
     collections::VecDeque,

@@ -15,8 +15,15 @@ pub(super) enum Problem {
     Reply(Vec<u8>),
     /// A misuse of a function: scripts see a string, the position before it.
     Misuse(Vec<u8>),
-    /// The script must end, whatever it does to go on.
-    Killed,
+    /// The script must end, whatever it does to go on: by SCRIPT KILL, or by FUNCTION KILL.
+    Killed(Killed),
+}
+
+/// What was ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Killed {
+    Script,
+    Function,
 }
 
 impl fmt::Display for Problem {
@@ -44,7 +51,8 @@ impl Problem {
     pub(super) fn text(&self) -> &[u8] {
         match self {
             Problem::Reply(text) | Problem::Misuse(text) => text,
-            Problem::Killed => b"ERR Script killed by user with SCRIPT KILL.",
+            Problem::Killed(Killed::Script) => b"ERR Script killed by user with SCRIPT KILL.",
+            Problem::Killed(Killed::Function) => b"ERR Script killed by user with FUNCTION KILL.",
         }
     }
 
@@ -94,7 +102,7 @@ pub(super) fn value(lua: &Lua, problem: Value) -> mlua::Result<Value> {
     match Problem::of(&error) {
         Some(Problem::Reply(text)) => Ok(Value::Table(error_table(lua, text)?)),
         Some(Problem::Misuse(text)) => Ok(Value::String(lua.create_string(text)?)),
-        Some(Problem::Killed) => Err(Error::external(Problem::Killed)),
+        Some(Problem::Killed(what)) => Err(Error::external(Problem::Killed(*what))),
         None => Ok(Value::String(lua.create_string(error.to_string())?)),
     }
 }

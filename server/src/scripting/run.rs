@@ -108,9 +108,8 @@ pub fn run(session: &mut Session, db: &mut Db<'_>, call: &Call<'_>, reply: &mut 
     if call.needs_room() && db.is_out_of_memory() {
         return Err(Error::OUT_OF_MEMORY);
     }
-    let obeys = session.flags.from_primary || session.flags.loads;
     if call.announces_writes()
-        && !obeys
+        && !session.repeats()
         && let Some(trouble) = Trouble::now(&session.server)
     {
         return Err(trouble.script_error());
@@ -118,12 +117,14 @@ pub fn run(session: &mut Session, db: &mut Db<'_>, call: &Call<'_>, reply: &mut 
     let (keys, arguments) = arguments(&interpreter, call).map_err(|error| lua_failed(&error))?;
     let locks_are_ours = !db.is_locked();
     if locks_are_ours {
-        db.lock_all();
+        while db.try_lock_all().is_err() {
+            dispatch::stand_back(session)?;
+        }
     }
     let state = &interpreter.state;
     let threshold_ms = session.server.config.settings().busy_reply_threshold;
     state.version.set(Version::Resp2);
-    state.running.begin(threshold_ms, name);
+    state.running.begin(threshold_ms, name, db.locked_shards());
     state.running.set_command(call.args.to_vec());
     let (database, server) = (session.database, session.server.clone());
     *state.caller.borrow_mut() = Some((session.user.clone(), database));
@@ -151,7 +152,7 @@ pub fn run(session: &mut Session, db: &mut Db<'_>, call: &Call<'_>, reply: &mut 
     *state.command.borrow_mut() = None;
     *state.caller.borrow_mut() = None;
     let changes = commands.changes;
-    state.running.end(&server.scripting.slow);
+    state.running.end(&server);
     session.database = database;
     db.select(database);
     db.changes.absorb(changes);
@@ -244,9 +245,8 @@ impl Commands<'_, '_, '_> {
     /// Whether the first change may be made; what follows it is not stopped half way.
     fn check_writes(&self) -> Result {
         dispatch::check_writes(self.session)?;
-        let obeys = self.session.flags.from_primary || self.session.flags.loads;
         match Trouble::now(&self.session.server) {
-            Some(trouble) if !obeys => Err(trouble.error()),
+            Some(trouble) if !self.session.repeats() => Err(trouble.error()),
             _ => Ok(()),
         }
     }

@@ -10,8 +10,13 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use storage::keyspace::Shards;
 
-use crate::dispatch::error::Error;
+use super::{problem::Killed, stack};
+use crate::{dispatch::error::Error, server::Server};
+
+/// How long a script that takes too long runs between the turns of others.
+const SLICE: Duration = Duration::from_millis(5);
 
 /// Scripts that passed `busy-reply-threshold`.
 #[derive(Default)]
@@ -106,13 +111,18 @@ pub(super) struct Running {
     /// It ends by itself at the threshold.
     limited: Cell<bool>,
     slow: RefCell<Option<Arc<SlowScript>>>,
+    /// The shards whose locks it has.
+    shards: RefCell<Shards>,
+    /// When others last had a turn.
+    paused_at: Cell<Option<Instant>>,
 }
 
 impl Running {
-    pub(super) fn begin(&self, threshold_ms: u64, function: Option<&[u8]>) {
+    pub(super) fn begin(&self, threshold_ms: u64, function: Option<&[u8]>, shards: Shards) {
         self.started.set(Some(Instant::now()));
         self.threshold.set(Duration::from_millis(threshold_ms));
         *self.function.borrow_mut() = function.map(Box::from);
+        *self.shards.borrow_mut() = shards;
         self.wrote.set(false);
         self.limited.set(false);
     }
@@ -140,35 +150,52 @@ impl Running {
         }
     }
 
-    pub(super) fn end(&self, slow: &Slow) {
+    pub(super) fn end(&self, server: &Server) {
         self.started.set(None);
         if let Some(script) = self.slow.borrow_mut().take() {
-            slow.remove(&script);
+            server.keyspace.set_held(&self.shards.borrow(), false);
+            server.scripting.slow.remove(&script);
         }
     }
 
-    /// Tells others once it takes too long. True if it is to end.
-    pub(super) fn must_end(&self, slow: &Slow) -> bool {
-        let Some(started) = self.started.get() else {
-            return false;
-        };
+    /// Tells others once it takes too long, and makes way for them. What it is if it is to end.
+    pub(super) fn look(&self, server: &Server) -> Option<Killed> {
+        let started = self.started.get()?;
         if self.limited.get() {
-            return started.elapsed() > self.threshold.get();
+            return (started.elapsed() > self.threshold.get()).then_some(Killed::Function);
         }
-        if let Some(script) = &*self.slow.borrow() {
-            return script.kill.load(Ordering::Relaxed) && !self.wrote.get();
+        if self.slow.borrow().is_none() {
+            if self.threshold.get().is_zero() || started.elapsed() <= self.threshold.get() {
+                return None;
+            }
+            self.tell(server, started);
         }
-        if !self.threshold.get().is_zero() && started.elapsed() > self.threshold.get() {
-            let script = Arc::new(SlowScript {
-                started,
-                function: self.function.borrow().clone(),
-                command: self.command.borrow().clone(),
-                kill: AtomicBool::new(false),
-                wrote: AtomicBool::new(self.wrote.get()),
-            });
-            slow.add(script.clone());
-            *self.slow.borrow_mut() = Some(script);
+        let is_due = |at: Instant| at.elapsed() >= SLICE;
+        if self.paused_at.get().is_none_or(is_due) {
+            stack::pause();
+            self.paused_at.set(Some(Instant::now()));
         }
-        false
+        let slow = self.slow.borrow();
+        let killed = |script: &&Arc<SlowScript>| script.kill.load(Ordering::Relaxed);
+        let script = slow.as_ref().filter(killed)?;
+        (!self.wrote.get()).then_some(match script.function {
+            Some(_) => Killed::Function,
+            None => Killed::Script,
+        })
+    }
+
+    /// Makes it known that it takes too long.
+    fn tell(&self, server: &Server, started: Instant) {
+        let script = Arc::new(SlowScript {
+            started,
+            function: self.function.borrow().clone(),
+            command: self.command.borrow().clone(),
+            kill: AtomicBool::new(false),
+            wrote: AtomicBool::new(self.wrote.get()),
+        });
+        server.scripting.slow.add(script.clone());
+        server.keyspace.set_held(&self.shards.borrow(), true);
+        *self.slow.borrow_mut() = Some(script);
+        self.paused_at.set(None);
     }
 }

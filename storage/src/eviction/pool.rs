@@ -76,7 +76,7 @@ impl Pool {
 }
 
 /// Visits about `wanted` random keys, with database and hash, a shard at a time from a random one on. Returns how many
-/// were visited: none if no key is in scope.
+/// were visited: none if no key is in scope. Shards that are held for long are passed over.
 pub(super) fn sample(
     keyspace: &Keyspace,
     scope: Scope,
@@ -87,7 +87,9 @@ pub(super) fn sample(
     let start = random() as usize % shards;
     let mut visited = 0;
     for offset in 0..shards {
-        let shard = keyspace.lock((start + offset) % shards);
+        let Ok(shard) = keyspace.try_lock((start + offset) % shards) else {
+            continue;
+        };
         sample_shard(&shard, scope, wanted - visited, |database, entry| {
             visited += 1;
             visit(database, hash::hash(entry.key()), entry);

@@ -41,7 +41,12 @@ impl Walk {
     /// Visits some keys of one table, and moves on to the next one if those were the last.
     fn visit(&mut self, keyspace: &Keyspace, budget: usize, now: Timestamp) -> usize {
         let mut visited = 0;
-        let shard = keyspace.lock(self.shard);
+        let Ok(shard) = keyspace.try_lock(self.shard) else {
+            // It is held for long: its turn comes again.
+            self.cursor = 0;
+            self.next_table(keyspace);
+            return visited;
+        };
         let table = &shard.tables[self.database];
         self.cursor = table.traverse(self.cursor, budget, |_, entry| {
             visited += 1;
@@ -50,17 +55,21 @@ impl Walk {
         drop(shard);
         self.seen += visited;
         if self.cursor == 0 {
-            self.database += 1;
-            if self.database == keyspace.databases() {
-                self.database = 0;
-                self.shard += 1;
-            }
-            if self.shard == keyspace.shard_count() {
-                self.shard = 0;
-                self.keys = std::mem::take(&mut self.seen);
-            }
+            self.next_table(keyspace);
         }
         visited
+    }
+
+    fn next_table(&mut self, keyspace: &Keyspace) {
+        self.database += 1;
+        if self.database == keyspace.databases() {
+            self.database = 0;
+            self.shard += 1;
+        }
+        if self.shard == keyspace.shard_count() {
+            self.shard = 0;
+            self.keys = std::mem::take(&mut self.seen);
+        }
     }
 }
 

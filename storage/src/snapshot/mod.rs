@@ -136,7 +136,7 @@ impl<'k> Ready<'k> {
     pub fn cut(self, at_cut: impl FnOnce()) -> Snapshot<'k> {
         let (sender, pieces) = channel();
         let mut sizes = vec![Size::default(); self.keyspace.databases()];
-        let mut shards = self.keyspace.lock_all();
+        let mut shards = self.keyspace.insist(|| self.keyspace.try_lock_all());
         for shard in &mut shards {
             for (database, table) in shard.tables.iter_mut().enumerate() {
                 sizes[database].entries += table.len();

@@ -4,12 +4,13 @@ mod sections;
 
 use std::fmt::{Display, Write};
 
-use storage::db::Db;
+use storage::{db::Db, shard::Shard};
 
 use crate::{
     dispatch::{
         args::Args,
         command::{Arity::*, Category, Command, Flag, Group, Reply, Result, Run},
+        error::Error,
     },
     session::Session,
 };
@@ -82,6 +83,18 @@ sections! {
 struct Facts<'s, 'k> {
     session: &'s Session,
     db: &'s mut Db<'k>,
+    /// A walk came to a shard that a script holds for long.
+    held: bool,
+}
+
+impl Facts<'_, '_> {
+    fn each_shard(&mut self, mut look: impl FnMut(&mut Shard)) {
+        let walked = self.db.each_shard(0, |_, shard| {
+            look(shard);
+            None::<()>
+        });
+        self.held |= walked.is_err();
+    }
 }
 
 /// The text as it grows.
@@ -135,7 +148,11 @@ fn info(session: &mut Session, db: &mut Db<'_>, args: &Args<'_>, reply: &mut Rep
                 || is("module_list") && section.name == "modules"
         })
     };
-    let mut facts = Facts { session, db };
+    let mut facts = Facts {
+        session,
+        db,
+        held: false,
+    };
     let mut lines = Lines::default();
     for section in SECTIONS.iter().filter(|section| wanted(section)) {
         if !lines.0.is_empty() {
@@ -143,6 +160,9 @@ fn info(session: &mut Session, db: &mut Db<'_>, args: &Args<'_>, reply: &mut Rep
         }
         let _ = write!(lines.0, "# {}\r\n", section.title);
         (section.write)(&mut facts, &mut lines);
+    }
+    if facts.held {
+        return Err(Error::BUSY);
     }
     reply.verbatim("txt", lines.0.as_bytes());
     Ok(())

@@ -158,7 +158,7 @@ pub(super) fn clients(facts: &mut Facts<'_, '_>, lines: &mut Lines) {
     lines.add("watching_clients", watching.count());
     lines.add("clients_in_timeout_table", 0);
     let (mut watched, mut awaited, mut awaited_missing) = (0, 0, 0);
-    facts.db.each_shard(0, |_, shard| {
+    facts.each_shard(|shard| {
         watched += shard.watched.len();
         awaited += shard.waiting.len();
         awaited_missing += shard
@@ -166,7 +166,6 @@ pub(super) fn clients(facts: &mut Facts<'_, '_>, lines: &mut Lines) {
             .iter()
             .filter(|(.., clients)| clients.iter().any(|client| client.wants_missing))
             .count();
-        None::<()>
     });
     lines.add("total_watched_keys", watched);
     lines.add("total_blocking_keys", awaited);
@@ -190,13 +189,12 @@ pub(super) fn memory(facts: &mut Facts<'_, '_>, lines: &mut Lines) {
     let server = facts.session.server.clone();
     let settings = server.config.settings();
     let mut tables = 0;
-    facts.db.each_shard(0, |_, shard| {
+    facts.each_shard(|shard| {
         tables += shard
             .tables
             .iter()
             .map(|table| table.overhead_bytes())
             .sum::<usize>();
-        None::<()>
     });
     let used = alloc::allocated_bytes();
     let peak = server
@@ -705,7 +703,7 @@ pub(super) fn keyspace(facts: &mut Facts<'_, '_>, lines: &mut Lines) {
     }
     let now = facts.db.now();
     let mut databases = vec![Keys::default(); facts.db.keyspace().databases()];
-    facts.db.each_shard(0, |_, shard| {
+    facts.each_shard(|shard| {
         for (total, table) in databases.iter_mut().zip(&shard.tables) {
             total.keys += table.len();
             total.deadlines += table.deadlines();
@@ -721,7 +719,6 @@ pub(super) fn keyspace(facts: &mut Facts<'_, '_>, lines: &mut Lines) {
                     .saturating_add(deadline.millis().saturating_sub(now.millis()).max(0));
             }
         }
-        None::<()>
     });
     for (index, total) in databases.iter().enumerate() {
         if total.keys > 0 {

@@ -159,6 +159,16 @@ impl Default for Aof {
     }
 }
 
+/// Takes away how far this thread's turn must wait for the disk, while others have theirs.
+pub fn put_aside() -> u64 {
+    APPENDED.take()
+}
+
+/// Goes on with what was put aside.
+pub fn take_up(appended: u64) {
+    APPENDED.set(appended);
+}
+
 impl Aof {
     pub fn is_enabled(&self) -> bool {
         self.enabled.load(Ordering::Relaxed)
