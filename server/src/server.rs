@@ -192,6 +192,9 @@ impl Server {
         );
         self.keyspace.eviction.configure(memory::options(&from));
         self.command_log.configure(&from);
+        self.scripting
+            .busy_reply_threshold
+            .store(from.busy_reply_threshold, Ordering::Relaxed);
         notify::configure(self, from.notify_keyspace_events);
         self.aof.configure(&from);
         self.replication.configure(&from);

@@ -10,8 +10,7 @@ use tests::{
 
 const BUSY: &str =
     "-BUSY Valkey is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.\r\n";
-const BUSY_FUNCTION: &str =
-    "-BUSY Valkey is busy running a script. You can only call FUNCTION KILL or SHUTDOWN NOSAVE.\r\n";
+const BUSY_FUNCTION: &str = "-BUSY Valkey is busy running a script. You can only call FUNCTION KILL or SHUTDOWN NOSAVE.\r\n";
 const KILLED: &str = "-ERR Script killed by user with SCRIPT KILL. script: on @user_script:1.\r\n";
 const UNKILLABLE: &str = "-UNKILLABLE Sorry the script already executed write commands against the dataset. You can \
     either wait the script termination or kill the server in a hard way using the SHUTDOWN NOSAVE command.\r\n";
@@ -58,10 +57,37 @@ fn spin(server: &Server) -> (Wire, Wire) {
 
 /// What is said while a script runs, by any server.
 const MEANWHILE: [&str; 31] = [
-    "PING", "GET k", "SET k v", "INFO", "DBSIZE", "SCAN 0", "KEYS *", "FLUSHALL", "RANDOMKEY", "TIME", "MONITOR",
-    "CLIENT LIST", "CONFIG GET port", "SUBSCRIBE c", "FUNCTION STATS", "FUNCTION KILL", "FUNCTION LIST",
-    "SCRIPT EXISTS aa", "SCRIPT LOAD \"return 1\"", "EVAL \"return 1\" 0", "FCALL f 0", "COMMAND COUNT", "SHUTDOWN",
-    "SHUTDOWN SAVE", "SELECT 0", "MULTI", "DISCARD", "UNWATCH", "NOPE", "GET", "EXEC",
+    "PING",
+    "GET k",
+    "SET k v",
+    "INFO",
+    "DBSIZE",
+    "SCAN 0",
+    "KEYS *",
+    "FLUSHALL",
+    "RANDOMKEY",
+    "TIME",
+    "MONITOR",
+    "CLIENT LIST",
+    "CONFIG GET port",
+    "SUBSCRIBE c",
+    "FUNCTION STATS",
+    "FUNCTION KILL",
+    "FUNCTION LIST",
+    "SCRIPT EXISTS aa",
+    "SCRIPT LOAD \"return 1\"",
+    "EVAL \"return 1\" 0",
+    "FCALL f 0",
+    "COMMAND COUNT",
+    "SHUTDOWN",
+    "SHUTDOWN SAVE",
+    "SELECT 0",
+    "MULTI",
+    "DISCARD",
+    "UNWATCH",
+    "NOPE",
+    "GET",
+    "EXEC",
 ];
 
 #[test]
@@ -104,7 +130,9 @@ fn catching_errors_does_not_save_a_script_from_being_killed() {
         "string.gsub('a', 'a', function() while true do end end)",
     ] {
         let (mut victim, mut other) = (server.connect(), server.connect());
-        if victim.line("EVAL \"return coroutine==nil\" 0") == ":1\r\n" && script.contains("coroutine") {
+        if victim.line("EVAL \"return coroutine==nil\" 0") == ":1\r\n"
+            && script.contains("coroutine")
+        {
             continue;
         }
         send(&mut victim, &format!("EVAL \"{script}\" 0"));
@@ -131,7 +159,8 @@ fn what_has_written_is_not_killed() {
 fn a_function_is_killed_as_such() {
     let server = Server::start(&options());
     let (mut victim, mut other) = (server.connect(), server.connect());
-    let library = "#!lua name=l\nserver.register_function('spin', function() while true do end end)";
+    let library =
+        "#!lua name=l\nserver.register_function('spin', function() while true do end end)";
     assert_eq!(
         String::from_utf8_lossy(&other.command(&["FUNCTION", "LOAD", library])),
         "$1\r\nl\r\n"
@@ -175,12 +204,22 @@ fn a_script_in_a_transaction_is_killed_and_the_rest_runs() {
 fn a_pipeline_around_a_script_that_is_killed_keeps_its_order() {
     let server = Server::start(&options());
     let (mut victim, mut other) = (server.connect(), server.connect());
-    let lines = ["SET a 1", "INCR a", "EVAL \"while true do end\" 0", "INCR a", "EVAL \"return redis.call('incr','a')\" 1 a", "GET a"];
+    let lines = [
+        "SET a 1",
+        "INCR a",
+        "EVAL \"while true do end\" 0",
+        "INCR a",
+        "EVAL \"return redis.call('incr','a')\" 1 a",
+        "GET a",
+    ];
     lines.iter().for_each(|line| send(&mut victim, line));
     wait_until_busy(&mut other);
     assert_eq!(other.line("SCRIPT KILL"), "+OK\r\n");
     let replies: String = lines.iter().map(|_| reply(&mut victim)).collect();
-    assert_eq!(replies, format!("+OK\r\n:2\r\n{KILLED}:3\r\n:4\r\n$1\r\n4\r\n"));
+    assert_eq!(
+        replies,
+        format!("+OK\r\n:2\r\n{KILLED}:3\r\n:4\r\n$1\r\n4\r\n")
+    );
 }
 
 #[test]
@@ -273,7 +312,10 @@ fn replies_wait_for_the_disk_although_others_had_turns_in_between() {
         .set("appendfsync", "always");
     let mut server = Server::start(&options);
     let (mut victim, mut other) = (server.connect(), server.connect());
-    for line in ["EVAL \"return redis.call('set','k','1')\" 1 k", "EVAL \"while true do end\" 0"] {
+    for line in [
+        "EVAL \"return redis.call('set','k','1')\" 1 k",
+        "EVAL \"while true do end\" 0",
+    ] {
         send(&mut victim, line);
     }
     wait_until_busy(&mut other);
@@ -290,8 +332,7 @@ fn memcached_clients_hear_of_it() {
     let server = Server::ferrite(&options());
     let mut client = server.connect_memcached();
     let (_victim, mut other) = spin(&server);
-    const REFUSED: &str =
-        "SERVER_ERROR BUSY Valkey is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.\r\n";
+    const REFUSED: &str = "SERVER_ERROR BUSY Valkey is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.\r\n";
     for request in [
         "get k\r\n",
         "set k 0 0 1\r\nx\r\n",
@@ -310,4 +351,35 @@ fn memcached_clients_hear_of_it() {
     assert_eq!(memcached(&mut new, b"get k\r\n"), REFUSED.as_bytes());
     assert_eq!(other.line("SCRIPT KILL"), "+OK\r\n");
     assert_eq!(memcached(&mut client, b"get k\r\n"), b"END\r\n");
+}
+
+#[test]
+fn keys_that_a_script_does_not_hold_are_served() {
+    let server = Server::ferrite(&options());
+    let (mut victim, mut other) = (server.connect(), server.connect());
+    let mut memcached_client = server.connect_memcached();
+    send(
+        &mut victim,
+        "EVAL \"local key = KEYS[1] while true do redis.call('get', key) end\" 1 k",
+    );
+    wait_until_busy(&mut other);
+    assert_eq!(other.line("GET k"), BUSY);
+    assert_eq!(other.line("EVAL \"return 1\" 0"), BUSY);
+    // Two of these may fall in the shard of `k`, with bad luck.
+    let served = (0..20).filter(|number| other.line(&format!("SET k{number} v")) == "+OK\r\n");
+    assert!(served.count() >= 18);
+    let served = (0..20).filter(|number| {
+        let request = format!("get k{number}\r\n");
+        memcached(&mut memcached_client, request.as_bytes()).ends_with(b"END\r\n")
+    });
+    assert!(served.count() >= 18);
+    let mut transactions = (0..20).filter(|number| {
+        other.line("MULTI");
+        other.line(&format!("INCR n{number}"));
+        other.line("EXEC") == "*1\r\n:1\r\n"
+    });
+    assert!(transactions.by_ref().count() >= 18);
+    assert_eq!(other.line("SCRIPT KILL"), "+OK\r\n");
+    assert_eq!(reply(&mut victim), KILLED);
+    assert!(other.line("DBSIZE").starts_with(':'));
 }

@@ -378,7 +378,10 @@ const STATS: Command = Command {
 fn stats(session: &mut Session, _args: &Args<'_>, reply: &mut Reply) -> Result {
     let scripting = &session.server.scripting;
     let running = scripting.slow.first();
-    if running.as_ref().is_some_and(|script| script.function.is_none()) {
+    if running
+        .as_ref()
+        .is_some_and(|script| script.function.is_none())
+    {
         return Err(scripting.slow.busy());
     }
     reply.map(2);

@@ -213,11 +213,7 @@ const EXPANSIONS: usize = 8;
 /// # Errors
 /// The locks of the keys were released for this, and now one of them is held for long. Nothing is locked then.
 #[cold]
-pub fn expand<'k>(
-    server: &Server,
-    db: &mut Db<'_>,
-    keys: &[Key<'k>],
-) -> Result<(), Held> {
+pub fn expand<'k>(server: &Server, db: &mut Db<'_>, keys: &[Key<'k>]) -> Result<(), Held> {
     let declared: Vec<u64> = keys.iter().map(|key| key.hash).collect();
     for _ in 0..EXPANSIONS {
         let mut wanted = declared.clone();
@@ -402,11 +398,7 @@ pub fn serve_later(server: &Server, changes: &mut Changes) {
 }
 
 /// Serves those who wait for one key, and then those who wait for what that changed.
-fn serve_waiting(
-    server: &Server,
-    changes: &mut Changes,
-    changed: &ChangedKey,
-) -> Result<(), Held> {
+fn serve_waiting(server: &Server, changes: &mut Changes, changed: &ChangedKey) -> Result<(), Held> {
     let key = Key::new(&changed.key);
     let mut db = Db::new(&server.keyspace, changed.database, server::now());
     db.try_lock(key.hash)?;

@@ -409,7 +409,10 @@ fn refused_while_loading(session: &Session, command: &Command) -> bool {
 fn refused_while_busy(session: &Session, command: &Command) -> bool {
     let works_on_keys = match command.run {
         Run::Read(_) | Run::Write(_) | Run::Blocking(_) => !command.keys.is_empty(),
-        Run::Exec => session.transaction.as_ref().is_some_and(|queue| !queue.has_scripts()),
+        Run::Exec => session
+            .transaction
+            .as_ref()
+            .is_some_and(|queue| !queue.has_scripts()),
         Run::Session(_) | Run::Server(_) | Run::Script(_) | Run::Container => false,
     };
     !works_on_keys && !command.has(Flag::AllowBusy) && !session.repeats()
@@ -528,7 +531,10 @@ fn exec_writes(session: &Session, command: &Command) -> bool {
 fn wants_stack(session: &Session, command: &Command) -> bool {
     let runs_scripts = match command.run {
         Run::Script(_) => true,
-        Run::Exec => session.transaction.as_ref().is_some_and(|queue| queue.has_scripts()),
+        Run::Exec => session
+            .transaction
+            .as_ref()
+            .is_some_and(|queue| queue.has_scripts()),
         _ => return false,
     };
     runs_scripts && stack::is_missing()

@@ -10,14 +10,7 @@ use protocol::{
     output::Output,
     resp::{reply::ReplyWriter, request::Span},
 };
-use storage::{
-    Held,
-    changes::Changes,
-    clock::Moment,
-    db::Db,
-    keyspace::Key,
-    shard::WatchMark,
-};
+use storage::{Held, changes::Changes, clock::Moment, db::Db, keyspace::Key, shard::WatchMark};
 
 use super::{
     args::Args,

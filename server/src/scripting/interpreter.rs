@@ -20,6 +20,7 @@ use super::{
     libraries,
     problem::{self, Problem, raise},
     random::Random,
+    run::Buffers,
     running::Running,
     shebang::quoting,
 };
@@ -77,7 +78,7 @@ struct Loaded {
 pub(super) struct State {
     /// Runs a command for the script that runs now.
     pub(super) command: RefCell<Option<Function>>,
-    /// On whose behalf the script runs, and in which database.
+    /// On whose behalf the script runs, or the last one ran, and in which database.
     pub(super) caller: RefCell<Option<(Arc<User>, usize)>>,
     /// The RESP version that replies come in.
     pub(super) version: Cell<Version>,
@@ -85,6 +86,19 @@ pub(super) struct State {
     pub(super) registered: RefCell<Vec<Registering>>,
     pub(super) random: Random,
     pub(super) running: Running,
+    /// Memory that one script leaves to the next.
+    pub(super) buffers: RefCell<Option<Buffers>>,
+}
+
+impl State {
+    pub(super) fn set_caller(&self, user: &Arc<User>, database: usize) {
+        let mut caller = self.caller.borrow_mut();
+        match &mut *caller {
+            // Counting references to one user on all workers would cost them more than the script.
+            Some((known, index)) if Arc::ptr_eq(known, user) => *index = database,
+            other => *other = Some((user.clone(), database)),
+        }
+    }
 }
 
 impl Interpreter {
@@ -117,11 +131,9 @@ impl Interpreter {
             sandbox.call(natives)?;
         let (shared, running) = (server.clone(), state.clone());
         let look = HookTriggers::new().every_nth_instruction(INSTRUCTIONS_PER_LOOK);
-        lua.set_global_hook(look, move |_, _| {
-            match running.running.look(&shared) {
-                Some(killed) => Err(Error::external(Problem::Killed(killed))),
-                None => Ok(VmState::Continue),
-            }
+        lua.set_global_hook(look, move |_, _| match running.running.look(&shared) {
+            Some(killed) => Err(Error::external(Problem::Killed(killed))),
+            None => Ok(VmState::Continue),
         })?;
         Ok(Interpreter {
             lua,
@@ -197,10 +209,13 @@ impl Interpreter {
                 dispatch::error::Error::general(format!("Error compiling function: {message}"))
             })?;
         self.state.registered.borrow_mut().clear();
+        self.state.caller.take();
         let failed = |text: &[u8]| quoting("Error registering functions: ", text, "");
         let broken = |error: Error| failed(format!("ERR {error}").as_bytes());
         self.enter(View::Loading).map_err(broken)?;
-        self.state.running.begin(LOADING_MAX_MS, None, Shards::default());
+        self.state
+            .running
+            .begin(LOADING_MAX_MS, None, Shards::default());
         self.state.running.limit();
         let outcome = self.run.call::<(bool, Value)>(function);
         self.state.running.stop();

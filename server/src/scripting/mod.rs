@@ -3,13 +3,15 @@
 //! Every worker has an interpreter of its own, so that scripts on different keys run in parallel. The texts of scripts
 //! are shared by all; each interpreter compiles what it is asked to run.
 //!
-//! A script is atomic. It runs under all locks, since it may come to any key.
+//! A script is atomic. It runs under the locks of its keys if it is certain that it comes to no others, else under all.
 
 mod api;
 mod convert;
 pub mod functions;
 mod interpreter;
+mod lexer;
 mod libraries;
+mod locality;
 mod problem;
 mod random;
 mod run;
@@ -51,6 +53,8 @@ pub struct Scripting {
     generation: AtomicU64,
     pub functions: Functions,
     pub slow: Slow,
+    /// Milliseconds after which a script takes too long; 0 for never.
+    pub busy_reply_threshold: AtomicU64,
     pub evicted: AtomicU64,
 }
 
@@ -67,6 +71,8 @@ pub struct Script {
     pub sha: Sha,
     pub body: Box<[u8]>,
     pub flags: Flags,
+    /// It comes to no data but that of the keys that it is called with.
+    is_local: bool,
 }
 
 /// How a script came here, which decides whether it may be forgotten.
@@ -123,11 +129,12 @@ impl Script {
     /// # Errors
     /// The first line is a shebang that is not understood.
     pub fn new(body: &[u8]) -> Result<Script> {
-        let (flags, _) = shebang::script(body)?;
+        let (flags, program) = shebang::script(body)?;
         Ok(Script {
             sha: sha1_hex(body),
             body: body.into(),
             flags,
+            is_local: locality::keeps_to_its_keys(program),
         })
     }
 

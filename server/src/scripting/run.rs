@@ -1,20 +1,20 @@
 //! Runs a script and the commands in it.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use mlua::{Lua, MultiValue, Value};
 use protocol::resp::{
     reply::{ReplyWriter, Version},
     request::Span,
 };
-use storage::{changes::Changes, db::Db};
+use storage::{Held, changes::Changes, db::Db};
 
 use super::{
     Origin, Script,
     convert::{self, number_text},
     functions::Library,
     interpreter::{Interpreter, State},
-    problem,
+    problem::{self, Problem},
 };
 use crate::{
     commands::acl,
@@ -98,7 +98,7 @@ fn compile(interpreter: &Interpreter, script: &Script) -> Result<mlua::Function>
         })
 }
 
-/// Runs a script under all locks and writes its reply. The locks are left to the dispatcher to release.
+/// Runs a script and writes its reply. The locks that this takes are left to the dispatcher to release.
 pub fn run(session: &mut Session, db: &mut Db<'_>, call: &Call<'_>, reply: &mut Reply) -> Result {
     let interpreter = Interpreter::current(&session.server).map_err(|error| lua_failed(&error))?;
     let (function, name) = match call.program {
@@ -117,25 +117,31 @@ pub fn run(session: &mut Session, db: &mut Db<'_>, call: &Call<'_>, reply: &mut 
     let (keys, arguments) = arguments(&interpreter, call).map_err(|error| lua_failed(&error))?;
     let locks_are_ours = !db.is_locked();
     if locks_are_ours {
-        while db.try_lock_all().is_err() {
+        while lock(db, call).is_err() {
             dispatch::stand_back(session)?;
         }
     }
     let state = &interpreter.state;
-    let threshold_ms = session.server.config.settings().busy_reply_threshold;
+    let scripting = &session.server.scripting;
+    let threshold_ms = scripting.busy_reply_threshold.load(Ordering::Relaxed);
     state.version.set(Version::Resp2);
     state.running.begin(threshold_ms, name, db.locked_shards());
-    state.running.set_command(call.args.to_vec());
-    let (database, server) = (session.database, session.server.clone());
-    *state.caller.borrow_mut() = Some((session.user.clone(), database));
+    state.running.set_command(call.args);
+    let database = session.database;
+    state.set_caller(&session.user, database);
+    let Buffers {
+        reply: inner,
+        words,
+        spans,
+    } = state.buffers.take().unwrap_or_default();
     let mut commands = Commands {
         session,
         db,
         state,
-        reply: Reply::new(ReplyWriter::new(Version::Resp2)),
+        reply: inner,
         changes: Changes::default(),
-        words: Vec::new(),
-        spans: Vec::new(),
+        words,
+        spans,
         read_only: call.read_only,
         allow_oom: call.allow_oom,
         wrote: false,
@@ -150,20 +156,38 @@ pub fn run(session: &mut Session, db: &mut Db<'_>, call: &Call<'_>, reply: &mut 
         interpreter.run(function)
     });
     *state.command.borrow_mut() = None;
-    *state.caller.borrow_mut() = None;
-    let changes = commands.changes;
-    state.running.end(&server);
+    let Commands {
+        changes,
+        reply: inner,
+        words,
+        spans,
+        ..
+    } = commands;
+    state.buffers.replace(Buffers::keep(inner, words, spans));
+    state.running.end(&session.server);
     session.database = database;
     db.select(database);
     db.changes.absorb(changes);
     db.changes.log_nothing();
     if locks_are_ours && !db.changes.ready.is_empty() {
-        blocking::serve(&server, db);
+        blocking::serve(&session.server, db);
     }
     match outcome {
         Ok(Ok(value)) => convert::write(&value, reply, state.version.get()),
         Ok(Err(problem)) => Err(Error::new(problem::text_of(&problem))),
         Err(error) => Err(lua_failed(&error)),
+    }
+}
+
+/// Locks what the script may come to.
+fn lock(db: &mut Db<'_>, call: &Call<'_>) -> std::result::Result<(), Held> {
+    if !matches!(call.program, Program::Script(script) if script.is_local) {
+        return db.try_lock_all();
+    }
+    let keys = call.first_key..call.first_key + call.keys;
+    match call.keys {
+        1 => db.try_lock(call.args.key(call.first_key).hash),
+        _ => db.try_lock_each(keys.map(|index| call.args.key(index).hash)),
     }
 }
 
@@ -187,6 +211,42 @@ fn arguments(interpreter: &Interpreter, call: &Call<'_>) -> mlua::Result<(Value,
     Ok((Value::Table(keys), Value::Table(arguments)))
 }
 
+/// Bytes of a script's buffers that are kept for the next one.
+const BUFFER_KEPT_BYTES: usize = 64 << 10;
+
+/// Memory that the commands of a script use, one after another.
+pub(super) struct Buffers {
+    reply: Reply,
+    words: Vec<u8>,
+    spans: Vec<Span>,
+}
+
+impl Default for Buffers {
+    fn default() -> Buffers {
+        Buffers {
+            reply: Reply::new(ReplyWriter::new(Version::Resp2)),
+            words: Vec::new(),
+            spans: Vec::new(),
+        }
+    }
+}
+
+impl Buffers {
+    /// For the next script, unless this one made them big.
+    fn keep(mut reply: Reply, words: Vec<u8>, spans: Vec<Span>) -> Option<Buffers> {
+        if reply.len() > BUFFER_KEPT_BYTES || words.capacity() > BUFFER_KEPT_BYTES {
+            return None;
+        }
+        reply.clear();
+        reply.later = None;
+        Some(Buffers {
+            reply,
+            words,
+            spans,
+        })
+    }
+}
+
 /// The commands of a script that runs.
 struct Commands<'s, 'd, 'k> {
     session: &'s mut Session,
@@ -207,6 +267,9 @@ struct Commands<'s, 'd, 'k> {
 impl Commands<'_, '_, '_> {
     /// Runs one command: whether it succeeded, and its reply or the error's text.
     fn run(&mut self, lua: &Lua, args: &MultiValue) -> mlua::Result<(bool, Value)> {
+        if let Some(killed) = self.state.running.look_at_call(&self.session.server) {
+            return Err(mlua::Error::external(Problem::Killed(killed)));
+        }
         match self.execute(args) {
             Ok(()) => Ok((true, self.read_reply(lua)?)),
             Err(error) => Ok((false, Value::String(lua.create_string(error.as_bytes())?))),

@@ -13,10 +13,17 @@ use parking_lot::Mutex;
 use storage::keyspace::Shards;
 
 use super::{problem::Killed, stack};
-use crate::{dispatch::error::Error, server::Server};
+use crate::{
+    dispatch::{args::Args, error::Error},
+    server::Server,
+};
 
 /// How long a script that takes too long runs between the turns of others.
 const SLICE: Duration = Duration::from_millis(5);
+/// Commands of a script between two looks at the clock.
+const CALLS_PER_LOOK: u32 = 16;
+/// What is kept between scripts for the next command's words.
+const WORDS_KEPT_BYTES: usize = 64 << 10;
 
 /// Scripts that passed `busy-reply-threshold`.
 #[derive(Default)]
@@ -106,8 +113,10 @@ pub(super) struct Running {
     started: Cell<Option<Instant>>,
     threshold: Cell<Duration>,
     function: RefCell<Option<Box<[u8]>>>,
-    command: RefCell<Vec<Box<[u8]>>>,
+    command: RefCell<Words>,
     wrote: Cell<bool>,
+    /// Commands since the last look at the clock.
+    calls: Cell<u32>,
     /// It ends by itself at the threshold.
     limited: Cell<bool>,
     slow: RefCell<Option<Arc<SlowScript>>>,
@@ -137,8 +146,8 @@ impl Running {
         self.started.set(None);
     }
 
-    pub(super) fn set_command(&self, command: Vec<Box<[u8]>>) {
-        *self.command.borrow_mut() = command;
+    pub(super) fn set_command(&self, args: &Args<'_>) {
+        self.command.borrow_mut().set(args);
     }
 
     /// From now on it cannot be ended.
@@ -152,6 +161,7 @@ impl Running {
 
     pub(super) fn end(&self, server: &Server) {
         self.started.set(None);
+        self.command.borrow_mut().shrink();
         if let Some(script) = self.slow.borrow_mut().take() {
             server.keyspace.set_held(&self.shards.borrow(), false);
             server.scripting.slow.remove(&script);
@@ -184,12 +194,24 @@ impl Running {
         })
     }
 
+    /// As [`Running::look`], at the script's commands, of which the interpreter does not know how long they take.
+    #[inline]
+    pub(super) fn look_at_call(&self, server: &Server) -> Option<Killed> {
+        let calls = self.calls.get() + 1;
+        if calls < CALLS_PER_LOOK {
+            self.calls.set(calls);
+            return None;
+        }
+        self.calls.set(0);
+        self.look(server)
+    }
+
     /// Makes it known that it takes too long.
     fn tell(&self, server: &Server, started: Instant) {
         let script = Arc::new(SlowScript {
             started,
             function: self.function.borrow().clone(),
-            command: self.command.borrow().clone(),
+            command: self.command.borrow().to_vec(),
             kill: AtomicBool::new(false),
             wrote: AtomicBool::new(self.wrote.get()),
         });
@@ -197,5 +219,35 @@ impl Running {
         server.keyspace.set_held(&self.shards.borrow(), true);
         *self.slow.borrow_mut() = Some(script);
         self.paused_at.set(None);
+    }
+}
+
+/// The words of a command, in memory that the next one uses again.
+#[derive(Default)]
+struct Words {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Words {
+    fn set(&mut self, args: &Args<'_>) {
+        self.bytes.clear();
+        self.ends.clear();
+        for word in args.from(0) {
+            self.bytes.extend_from_slice(word);
+            self.ends.push(self.bytes.len());
+        }
+    }
+
+    fn to_vec(&self) -> Vec<Box<[u8]>> {
+        let mut start = 0;
+        let word = |&end: &usize| self.bytes[std::mem::replace(&mut start, end)..end].into();
+        self.ends.iter().map(word).collect()
+    }
+
+    fn shrink(&mut self) {
+        if self.bytes.capacity() > WORDS_KEPT_BYTES {
+            *self = Words::default();
+        }
     }
 }

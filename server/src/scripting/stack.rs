@@ -71,7 +71,10 @@ pub fn is_missing() -> bool {
 
 /// Lets the worker's event loop have its turn. Does nothing on threads that are no workers.
 #[cold]
-#[expect(deprecated, reason = "a hook of Lua has no handle to the stack that it runs on")]
+#[expect(
+    deprecated,
+    reason = "a hook of Lua has no handle to the stack that it runs on"
+)]
 pub fn pause() {
     if PLACE.get() != Place::Stack {
         return;
@@ -134,7 +137,10 @@ impl Drop for OnStack {
 }
 
 /// What runs on a stack: one connection's turns after another's.
-#[expect(deprecated, reason = "the rest of this interface goes with `yield_with`")]
+#[expect(
+    deprecated,
+    reason = "the rest of this interface goes with `yield_with`"
+)]
 fn serve() -> Handed {
     while let Some(errand) = generator::get_yield::<Errand>() {
         let Errand {
