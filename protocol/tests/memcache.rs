@@ -158,7 +158,7 @@ fn storage_lines_and_their_blocks() {
             verb: StoreVerb::Set,
             key: b"a",
             flags: 1,
-            exptime: 99_999_999_999,
+            exptime: 1_215_752_191,
             value: b"x",
             reply: Reply::Suppressed,
         }

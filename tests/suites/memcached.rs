@@ -36,6 +36,20 @@ fn a_guessed_cas_is_not_that_of_an_item() {
 }
 
 #[test]
+fn exptimes_are_cut_to_32_bits_since_libmemcached_sends_minus_one_so() {
+    check_memcached(&[
+        ("set k 0 4294967295 1\r\nx\r\n", "STORED\r\n"),
+        ("get k\r\n", "END\r\n"),
+        ("set k 0 4294967396 1\r\nx\r\n", "STORED\r\n"),
+        ("mg k t\r\n", "HD t100\r\n"),
+        (
+            "add k 0 9223372036854775808 1\r\nx\r\n",
+            "CLIENT_ERROR bad command line format\r\n",
+        ),
+    ]);
+}
+
+#[test]
 fn meta_commands_answer_what_they_are_asked_for() {
     check_memcached(&[
         ("ms k 3 T0 F7\r\nabc\r\n", "HD\r\n"),

@@ -12,8 +12,7 @@
 //! commands. Lines, errors and what is skipped follow memcached 1.6.45.
 //!
 //! Deliberately different: a line has its limit however it arrives (there, a line that happened to arrive at once may
-//! be longer); lists of keys end somewhere; exptime is not cut to 32 bits; `get` with an oversized key is answered
-//! with one line end, not two.
+//! be longer); lists of keys end somewhere; `get` with an oversized key is answered with one line end, not two.
 
 pub mod base64;
 pub mod meta;

@@ -143,9 +143,9 @@ fn store_target<'a>(
     reply: Reply,
 ) -> std::result::Result<Target<'a>, &'static str> {
     let key = key(Some(key_word))?;
-    // These two alone may have a plus sign; flags are taken modulo 2^32.
+    // These two alone may have a plus sign, and are taken modulo 2^32: libmemcached has 4294967295 for -1.
     let flags = parse_digits(unsigned(flags)).ok_or(BAD_FORMAT)? as u32;
-    let exptime = parse_integer(unsigned(exptime)).ok_or(BAD_FORMAT)?;
+    let exptime = parse_integer(unsigned(exptime)).ok_or(BAD_FORMAT)? as i32;
     let verb = match verb {
         StoreVerb::Cas(_) => StoreVerb::Cas(cas.and_then(parse_digits).ok_or(BAD_FORMAT)?),
         other => other,
@@ -154,7 +154,7 @@ fn store_target<'a>(
         verb,
         key,
         flags,
-        exptime,
+        exptime: exptime.into(),
         reply,
     })
 }

@@ -93,6 +93,8 @@ fn exptime(g: &mut Generator) -> String {
         "abc",
         "",
         "-2147483648",
+        "4294967295",
+        "4295022296",
     ];
     g.random.pick(&times).to_owned()
 }
