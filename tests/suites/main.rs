@@ -15,6 +15,7 @@ mod differential;
 mod disk;
 mod eviction;
 mod fixtures;
+mod frameworks;
 mod geo;
 mod hashes;
 mod histories;
