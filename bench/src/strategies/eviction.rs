@@ -242,8 +242,13 @@ fn report(
             "Every request of a trace goes to a cache of limited capacity; what is not found is put there, and something has to go for it. \
              The curves show the share of requests that miss: lower is better, and half the misses are half the load on whatever is behind the cache."
                 .into(),
-            "Policies called ferrite-... are the code that the server runs, which looks at a few sampled keys for each that goes. The others are the \
-             textbook's, exact and at any cost. belady knows the future: nothing that keeps objects of one size can miss less."
+            "Policies called ferrite-... are the code that the server runs, which looks at a few sampled keys for each that goes: choose one with \
+             `maxmemory-policy allkeys-...`. The others, dashed, are the textbook's, exact and at any cost. belady knows the future: nothing that keeps \
+             objects of one size can miss less."
+                .into(),
+            "Find your memory on the axis, as a fraction of what all objects would take together; the lowest thick line there is the policy to \
+             choose. Where the lines are steep more memory pays, where they are flat it does not. The tables have the same as hit ratios, \
+             which is one less the miss ratio."
                 .into(),
         ],
         settings: traces
@@ -287,21 +292,23 @@ fn section(
         .iter()
         .map(|(kind, points)| Line {
             name: kind.name().into(),
+            is_reference: !matches!(kind, Kind::Ferrite(_)),
             points: points
                 .iter()
                 .map(|&(at, ratio)| (at, 1.0 - ratio))
                 .collect(),
         })
         .collect();
+    let tenth = match unit {
+        Unit::Objects => format!("A capacity of 0.1 is {} objects.", trace.objects() / 10),
+        Unit::Bytes => format!(
+            "A capacity of 0.1 is {} of keys and values.",
+            bytes(trace.bytes() / 10)
+        ),
+    };
     Section {
         title: format!("{}, capacity in {}", trace.name, unit.name()),
-        text: match unit {
-            Unit::Objects => format!("A capacity of 0.1 is {} objects.", trace.objects() / 10),
-            Unit::Bytes => format!(
-                "A capacity of 0.1 is {} of keys and values.",
-                bytes(trace.bytes() / 10)
-            ),
-        },
+        text: [tenth, best(curves)].join(" "),
         tables: vec![Table { header, rows }],
         charts: vec![Chart {
             title: format!("{}: miss ratio by {}", trace.name, unit.name()),
@@ -310,6 +317,27 @@ fn section(
             lines,
         }],
     }
+}
+
+/// Which of Ferrite's policies is best at each capacity, in words; nothing if there are none to choose from.
+fn best(curves: &[(Kind, Vec<(f64, f64)>)]) -> String {
+    let own: Vec<_> = curves
+        .iter()
+        .filter(|(kind, _)| matches!(kind, Kind::Ferrite(_)))
+        .collect();
+    let capacities = own.first().map_or(0, |(_, points)| points.len());
+    if own.len() < 2 {
+        return String::new();
+    }
+    let winners: Vec<String> = (0..capacities)
+        .filter_map(|at| {
+            let (kind, points) = own
+                .iter()
+                .max_by(|one, other| one.1[at].1.total_cmp(&other.1[at].1))?;
+            Some(format!("{} at {}", kind.name(), points[at].0))
+        })
+        .collect();
+    format!("Of Ferrite's policies the best is {}.", winners.join(", "))
 }
 
 fn kind(name: &str) -> std::result::Result<Kind, String> {

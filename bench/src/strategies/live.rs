@@ -387,6 +387,7 @@ fn lines(
         .iter()
         .map(|(name, outcome)| Line {
             name: name.clone(),
+            is_reference: false,
             points: points(outcome),
         })
         .collect()

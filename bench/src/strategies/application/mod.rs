@@ -385,6 +385,7 @@ fn over_time(
             .iter()
             .map(|findings| Line {
                 name: findings.strategy.name().to_owned(),
+                is_reference: false,
                 points: values(findings)
                     .into_iter()
                     .enumerate()

@@ -81,6 +81,8 @@ pub(crate) enum Scale {
 
 pub(crate) struct Line {
     pub(crate) name: String,
+    /// To compare others with: drawn thin and dashed.
+    pub(crate) is_reference: bool,
     pub(crate) points: Vec<(f64, f64)>,
 }
 
@@ -308,6 +310,7 @@ mod tests {
                     y: Axis::linear("ratio"),
                     lines: vec![Line {
                         name: "lru".into(),
+                        is_reference: false,
                         points: vec![(0.01, 0.5), (0.1, 0.25)],
                     }],
                 }],

@@ -5,7 +5,7 @@ use crate::Result;
 
 const STYLE: &str = "
 :root { color-scheme: light; }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 920px; margin: 2em auto; padding: 0 1em; color: #222; }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 1040px; margin: 2em auto; padding: 0 1em; color: #222; }
 h1 { font-size: 1.6em; } h2 { font-size: 1.25em; margin-top: 2em; } h3 { font-size: 1em; margin: 1.5em 0 .3em; }
 p { max-width: 46em; }
 table { border-collapse: collapse; font-size: .9em; margin: 1em 0; font-variant-numeric: tabular-nums; }

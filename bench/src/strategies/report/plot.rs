@@ -1,16 +1,22 @@
 //! Charts as SVG.
 
 use plotters::coord::ranged1d::{AsRangedCoord, Ranged, ValueFormatter};
+use plotters::element::DashedPathElement;
 use plotters::prelude::*;
 use plotters::style::RGBColor;
 
 use super::{Axis, Chart, Scale, figure};
 use crate::Result;
 
-const WIDTH: u32 = 860;
+const WIDTH: u32 = 1000;
 const HEIGHT: u32 = 440;
+/// Beside the plot, where it hides nothing.
+const LEGEND_WIDTH: u32 = 150;
+const LEGEND_TOP: i32 = 24;
+const LEGEND_STEP: i32 = 21;
+const LEGEND_STROKE: i32 = 26;
 
-/// Told apart by most eyes, also those that see few colours (after Paul Tol).
+/// Told apart by most eyes, also those that see few colours (after Paul Tol). Of more lines than these, references are dashed.
 const COLOURS: [RGBColor; 8] = [
     RGBColor(0x33, 0x22, 0x88),
     RGBColor(0xcc, 0x66, 0x77),
@@ -82,7 +88,8 @@ where
         let area = SVGBackend::with_string(&mut text, (WIDTH, HEIGHT)).into_drawing_area();
         let wrong = |error: &dyn std::fmt::Display| format!("drawing {}: {error}", chart.title);
         area.fill(&WHITE).map_err(|error| wrong(&error))?;
-        let mut plot = ChartBuilder::on(&area)
+        let (left, right) = area.split_horizontally(WIDTH - LEGEND_WIDTH);
+        let mut plot = ChartBuilder::on(&left)
             .margin(12)
             .x_label_area_size(44)
             .y_label_area_size(64)
@@ -91,6 +98,8 @@ where
         plot.configure_mesh()
             .x_desc(&chart.x.label)
             .y_desc(&chart.y.label)
+            .axis_desc_style(("sans-serif", 14))
+            .label_style(("sans-serif", 12))
             .x_label_formatter(&|value| short(*value))
             .y_label_formatter(&|value| short(*value))
             .light_line_style(RGBColor(0xf2, 0xf2, 0xf2))
@@ -98,20 +107,32 @@ where
             .draw()
             .map_err(|error| wrong(&error))?;
         for (index, line) in chart.lines.iter().enumerate() {
-            let colour = COLOURS[index % COLOURS.len()];
-            // The second time around lines are thin.
-            let style = colour.stroke_width(if index < COLOURS.len() { 3 } else { 1 });
-            plot.draw_series(LineSeries::new(line.points.iter().copied(), style))
-                .map_err(|error| wrong(&error))?
-                .label(&line.name)
-                .legend(move |(x, y)| PathElement::new([(x, y), (x + 20, y)], style));
+            let style =
+                COLOURS[index % COLOURS.len()].stroke_width(if line.is_reference { 1 } else { 3 });
+            let points = line.points.iter().copied();
+            let top = LEGEND_TOP + LEGEND_STEP * index as i32;
+            let stroke = [(4, top), (4 + LEGEND_STROKE, top)];
+            if line.is_reference {
+                let (on, between) = (5, 4);
+                plot.draw_series(DashedLineSeries::new(points, on, between, style))
+                    .map_err(|error| wrong(&error))?;
+                right
+                    .draw(&DashedPathElement::new(stroke, on, between, style))
+                    .map_err(|error| wrong(&error))?;
+            } else {
+                plot.draw_series(LineSeries::new(points, style))
+                    .map_err(|error| wrong(&error))?;
+                right
+                    .draw(&PathElement::new(stroke, style))
+                    .map_err(|error| wrong(&error))?;
+            }
+            let name = Text::new(
+                line.name.clone(),
+                (LEGEND_STROKE + 10, top - 6),
+                ("sans-serif", 13),
+            );
+            right.draw(&name).map_err(|error| wrong(&error))?;
         }
-        plot.configure_series_labels()
-            .background_style(WHITE.mix(0.85))
-            .border_style(RGBColor(0xcc, 0xcc, 0xcc))
-            .position(SeriesLabelPosition::UpperRight)
-            .draw()
-            .map_err(|error| wrong(&error))?;
         area.present().map_err(|error| wrong(&error))?;
     }
     Ok(text)
@@ -151,6 +172,7 @@ mod tests {
                     y: axis(),
                     lines: vec![Line {
                         name: "a & b".into(),
+                        is_reference: scale == Scale::Linear,
                         points,
                     }],
                 };
