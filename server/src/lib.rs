@@ -18,6 +18,7 @@ pub mod persistence;
 pub mod postponed;
 pub mod propagation;
 pub mod pubsub;
+pub mod reclaim;
 pub mod replication;
 pub mod runtime;
 pub mod scripting;

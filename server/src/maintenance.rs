@@ -19,6 +19,7 @@ use crate::{
     metrics::Instantaneous,
     persistence::{aof, snapshot},
     postponed::Postponed,
+    reclaim::{self, Reclaim},
     replication,
     server::{self, Server},
     session::memory as memory_of_clients,
@@ -47,6 +48,7 @@ pub async fn run(server: Arc<Server>) {
     let mut ticks = 0u64;
     let mut walk = Walk::default();
     let mut huge = false;
+    let mut reclaim = Reclaim::default();
     loop {
         tokio::select! {
             _ = timer.tick() => {}
@@ -54,13 +56,19 @@ pub async fn run(server: Arc<Server>) {
                 memory_of_clients::evict(&server);
                 continue;
             }
+            () = tokio::time::sleep(reclaim::HASTE), if reclaim.is_pressed => {
+                reclaim.step(&server);
+                evict(&server, server::now());
+                continue;
+            }
         }
         ticks += 1;
         let memory = allocated_bytes();
         server.keyspace.note_memory(memory);
-        if memory >= HUGE_PAGES_FROM && !huge {
-            huge = true;
-            huge_pages::set(true);
+        let wanted = memory >= HUGE_PAGES_FROM && may_have_huge_pages(&server);
+        if wanted != huge {
+            huge = wanted;
+            huge_pages::set(wanted);
         }
         Postponed::retry(&server);
         if server.loading.is_active() {
@@ -76,7 +84,9 @@ pub async fn run(server: Arc<Server>) {
         }
         flush_when_due(&server, server::now());
         replication::enforce_limits(&server);
+        reclaim.step(&server);
         evict(&server, server::now());
+        replay(&server, server::now());
         if ticks.is_multiple_of(10) {
             clock::compare();
             compact(&server);
@@ -92,6 +102,11 @@ pub async fn run(server: Arc<Server>) {
             snapshot::save_when_due(&server);
         }
     }
+}
+
+/// Huge pages that hold little cannot be given back, so where memory is limited there are none, unless they are asked for.
+fn may_have_huge_pages(server: &Server) -> bool {
+    server.keyspace.eviction.limit_bytes() == 0 || !server.config.settings().disable_thp
 }
 
 /// Deletes entries whose deadline has passed, and expired fields of hashes.
@@ -142,6 +157,25 @@ fn evict(server: &Server, now: Timestamp) {
         let mut db = Db::new(&server.keyspace, 0, now);
         memory::make_room(server, &mut db, Some(EVICT_TIME));
     }
+}
+
+/// Tells the advisor of what was used, and what room there is for keys.
+fn replay(server: &Server, now: Timestamp) {
+    let eviction = &server.keyspace.eviction;
+    if !eviction.advice.is_on() {
+        return;
+    }
+    let (clients, replicas) = server.clients.memory_bytes();
+    let others = server.startup_bytes + clients + replicas;
+    let capacity = eviction.limit_bytes().saturating_sub(others as u64);
+    let statistics = &server.keyspace.statistics;
+    let (hits, misses) = (&statistics.hits, &statistics.misses);
+    eviction.advice.replay(
+        capacity,
+        hits.load(Ordering::Relaxed),
+        misses.load(Ordering::Relaxed),
+        now,
+    );
 }
 
 fn compact(server: &Server) {

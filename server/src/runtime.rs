@@ -289,6 +289,14 @@ pub fn start(server: &Arc<Server>, listeners: Vec<Listening>) -> io::Result<Vec<
     Ok(threads)
 }
 
+/// Takes back what others have freed of this thread's memory, whenever that is asked for.
+async fn collect(server: Arc<Server>) {
+    loop {
+        server.collect.notified().await;
+        storage::alloc::collect();
+    }
+}
+
 fn run(
     server: &Arc<Server>,
     index: usize,
@@ -307,6 +315,7 @@ fn run(
     runtime.block_on(async {
         tokio::spawn(post.run());
         tokio::spawn(sleep_when_told(server.asleep_until.subscribe()));
+        tokio::spawn(collect(server.clone()));
         if let Some((workers, listeners)) = listeners {
             for listening in listeners {
                 tokio::spawn(listener::accept(server.clone(), workers.clone(), listening));

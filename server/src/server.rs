@@ -74,6 +74,8 @@ pub struct Server {
     pub run_id: String,
     /// Bytes allocated before the first key.
     pub startup_bytes: usize,
+    /// Wakes the workers to take back what others have freed of their memory.
+    pub collect: Notify,
 }
 
 /// CLIENT PAUSE: until when which commands wait.
@@ -146,6 +148,7 @@ impl Server {
             started_at: now(),
             run_id: random_hex(),
             startup_bytes: storage::alloc::allocated_bytes(),
+            collect: Notify::new(),
             config,
         });
         server.keyspace.set_log(Box::new(Propagation {

@@ -54,10 +54,38 @@ pub fn allocated_bytes() -> usize {
     sum.max(0) as usize
 }
 
+/// What an allocation of so many bytes takes.
+pub fn good_size(bytes: usize) -> usize {
+    // SAFETY: a computation without preconditions.
+    unsafe { mi::mi_good_size(bytes) }
+}
+
 /// Returns memory that is free but still held to the operating system, as far as that is possible.
 pub fn purge() {
     // SAFETY: collecting has no preconditions; it only touches the allocator's own state.
     unsafe { mi::mi_collect(true) }
+}
+
+/// Takes back what other threads have freed of this thread's memory, and gives free pages back. O(the thread's pages).
+pub fn collect() {
+    // SAFETY: as in `purge`.
+    unsafe { mi::mi_collect(false) }
+}
+
+/// Whether the block lies in a page that is done growing and of which `percent` or less is in use. False for memory of
+/// another allocator.
+///
+/// The page may be another thread's, that uses it meanwhile: the answer is a guess then.
+pub(crate) fn is_in_sparse_page(block: *const u8, percent: usize) -> bool {
+    // SAFETY: only reads counters of the page, which stays while the block is allocated, and it is the caller's. Counters
+    // that others change meanwhile make the answer wrong, not the access invalid.
+    unsafe {
+        mi::mi_unsafe_heap_page_is_under_utilized(
+            std::ptr::null_mut(),
+            block.cast_mut().cast(),
+            percent,
+        )
+    }
 }
 
 #[inline]

@@ -15,7 +15,7 @@ use crate::{
     Error, Held,
     changes::{ChangedKey, Changes, Effect, Event, EventClass, Evicted, Listeners},
     entry::{Entry, EntryMut, EntryRef, Item, Meta},
-    eviction::Tracker,
+    eviction::{Tracker, advice::Use},
     keyspace::{Garbage, Key, Keyspace, Locked, Shards},
     shard::Shard,
     table::{Place, Table},
@@ -44,6 +44,8 @@ pub struct Db<'a> {
     expired_by: Timestamp,
     touch: Touch,
     tracker: Tracker,
+    /// Hashes that are sampled for advice have none of these bits.
+    sampled: u64,
     /// Bytes that commands may still use before the limit is looked at again.
     room: usize,
     out_of_memory: bool,
@@ -75,6 +77,7 @@ impl<'a> Db<'a> {
             expired_by: now,
             touch: Touch::Yes,
             tracker: keyspace.eviction.tracker(),
+            sampled: keyspace.eviction.advice.mask(),
             room: 0,
             out_of_memory: false,
             changes: Changes {
@@ -423,9 +426,11 @@ impl<'a> Db<'a> {
                 if self.touch == Touch::Yes {
                     entry.set_access(self.used(entry.access(), key.hash));
                 }
+                self.sample(Use::Hit, key.hash, Some(entry));
             }
             None => {
                 self.misses.set(self.misses.get() + 1);
+                self.sample(Use::Miss, key.hash, None);
                 if self.changes.listeners.contains(Listeners::EVENTS) {
                     self.missed
                         .borrow_mut()
@@ -500,6 +505,7 @@ impl<'a> Db<'a> {
         if self.touch == Touch::Yes {
             entry.set_access(self.used(entry.access(), key.hash));
         }
+        self.sample(Use::Write, key.hash, Some(entry));
         if T::of(entry.value()).is_none() {
             return Err(Error::WrongType);
         }
@@ -571,7 +577,7 @@ impl<'a> Db<'a> {
         let table = self.table_mut(key.hash);
         if table.entry_mut(place).set_integer(number) {
             table.entry(place).set_access(access);
-            self.refresh_cas(key, place);
+            self.note_changed(key, place);
             return;
         }
         let meta = Meta {
@@ -580,7 +586,7 @@ impl<'a> Db<'a> {
         };
         let entry = Entry::integer(key.bytes, number, meta);
         drop(table.replace(place, entry));
-        self.refresh_cas(key, place);
+        self.note_changed(key, place);
     }
 
     /// Sets the bytes of a key that exists or not, keeping its deadline and the rest.
@@ -621,7 +627,7 @@ impl<'a> Db<'a> {
                 bytes.resize(min_len, 0);
             }
             let result = edit(bytes);
-            self.refresh_cas(key, place);
+            self.note_changed(key, place);
             return Ok(result);
         }
         let entry = table.entry(place);
@@ -642,7 +648,7 @@ impl<'a> Db<'a> {
             }
         }
         table.entry_mut(place).mark_raw();
-        self.refresh_cas(key, place);
+        self.note_changed(key, place);
         Ok(result)
     }
 
@@ -719,6 +725,7 @@ impl<'a> Db<'a> {
     /// Takes the key's entry out.
     pub fn take(&mut self, key: Key<'_>) -> Option<Entry> {
         let place = self.live(key)?;
+        self.sample(Use::Delete, key.hash, None);
         Some(self.table_mut(key.hash).remove(place))
     }
 
@@ -898,6 +905,12 @@ impl<'a> Db<'a> {
         let (index, now) = (self.index, self.now);
         let number = self.keyspace.shard_of(key.hash);
         let eviction = &self.keyspace.eviction;
+        let sampled = key.hash & self.sampled == 0;
+        let sample = |entry| {
+            if sampled {
+                eviction.advice.note(Use::Write, key.hash, Some(entry));
+            }
+        };
         let shard = locked_shard(&mut self.locked, number);
         match shard.tables[index].find(key.hash, key.bytes) {
             Some(place) => {
@@ -908,9 +921,11 @@ impl<'a> Db<'a> {
                 let access = table.entry(place).access();
                 let access = self.tracker.used(eviction, access, key.hash, now);
                 if overwrite(table, place, access) {
+                    sample(table.entry(place));
                     return;
                 }
                 let entry = build();
+                sample(entry.look());
                 entry.look().set_access(access);
                 let old = table.replace(place, entry);
                 self.drop_entry(old);
@@ -918,6 +933,7 @@ impl<'a> Db<'a> {
             None => {
                 let access = self.tracker.fresh(eviction, key.hash, now);
                 let entry = build();
+                sample(entry.look());
                 entry.look().set_access(access);
                 shard.tables[index].insert(key.hash, entry);
                 self.notify(key, EventClass::New, "new");
@@ -932,6 +948,14 @@ impl<'a> Db<'a> {
         let shard = self.shard_mut(hash);
         if shard.snapshot.is_some() {
             shard.keep_pre_image(index, place);
+        }
+    }
+
+    /// Tells the sampler of a use, if the key is one of its own.
+    #[inline]
+    fn sample(&self, how: Use, hash: u64, entry: Option<EntryRef<'_>>) {
+        if hash & self.sampled == 0 {
+            self.keyspace.eviction.advice.note(how, hash, entry);
         }
     }
 
@@ -1021,6 +1045,14 @@ impl<'a> Db<'a> {
         }
     }
 
+    /// A string changed in its place.
+    #[inline]
+    fn note_changed(&mut self, key: Key<'_>, place: Place) {
+        let entry = self.table(key.hash).entry(place);
+        self.sample(Use::Write, key.hash, Some(entry));
+        self.refresh_cas(key, place);
+    }
+
     /// A write changes the CAS of an item that was asked for it.
     #[inline]
     fn refresh_cas(&mut self, key: Key<'_>, place: Place) {
@@ -1073,6 +1105,11 @@ impl<T: Collection> Drop for Write<'_, T> {
         }
         if self.is_gone() {
             let entry = self.table.remove(self.place);
+            let (_, hash) = self.id;
+            let advice = &self.keyspace.eviction.advice;
+            if hash & advice.mask() == 0 {
+                advice.note(Use::Delete, hash, None);
+            }
             self.keyspace.free(entry.into_value());
             *self.emptied = Some(self.id);
         }

@@ -277,6 +277,13 @@ impl Entry {
         address
     }
 
+    /// The same entry in another allocation.
+    pub(crate) fn relocated(self) -> Entry {
+        let raw = self.0;
+        std::mem::forget(self);
+        Entry(raw.relocate())
+    }
+
     /// # Safety
     /// - `address` came from [`Entry::into_address`] and is taken back once.
     #[inline]
@@ -491,6 +498,18 @@ impl<'a> EntryMut<'a> {
     /// The buffer of a long string.
     pub fn into_shared(self) -> Option<&'a mut Arc<Vec<u8>>> {
         self.into_handle(Kind::Shared)
+    }
+
+    /// Moves the bytes of a long string that nobody else reads to another allocation, if `pick` says so of the one they
+    /// are in. Whether they moved.
+    pub(crate) fn relocate_buffer(self, pick: impl Fn(*const u8) -> bool) -> bool {
+        match self.into_shared().and_then(Arc::get_mut) {
+            Some(bytes) if pick(bytes.as_ptr()) => {
+                *bytes = bytes.clone();
+                true
+            }
+            _ => false,
+        }
     }
 
     pub fn into_list(self) -> Option<&'a mut List> {
@@ -809,6 +828,19 @@ impl Raw {
                 Kind::Stream => Value::Stream(place.cast::<Box<Stream>>().read()),
             }
         }
+    }
+
+    /// A copy of all bytes in another allocation, in whose favour the old one is given back.
+    fn relocate(self) -> Raw {
+        let layout = self.layout();
+        // SAFETY: the layout is at least a header long.
+        let Some(block) = NonNull::new(unsafe { alloc(layout) }) else {
+            handle_alloc_error(layout)
+        };
+        // SAFETY: both are allocations of that layout. The value moves with its bytes: what was there is freed, not dropped.
+        unsafe { ptr::copy_nonoverlapping(self.0.as_ptr(), block.as_ptr(), layout.size()) };
+        self.free();
+        Raw(block)
     }
 
     /// Gives the allocation back, not the value.

@@ -20,6 +20,8 @@
 //! [`Table::traverse`] is the one traversal: it walks hash prefixes, which splits only refine, so every entry that
 //! stays is visited however the table changes between calls.
 
+mod relocate;
+
 use std::{
     alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error},
     ptr::NonNull,

@@ -47,6 +47,7 @@ fn hit_ratio(ranking: Ranking, mut trace: impl FnMut(u64) -> u64) -> f64 {
         samples: 5,
         log_factor: 10,
         decay_minutes: 1,
+        advice: false,
     });
     let (mut cached, mut hits) = (0, 0);
     let mut db = Db::new(&keyspace, 0, Timestamp(0));

@@ -24,6 +24,7 @@ mod keys;
 mod lists;
 mod loading;
 mod memcached;
+mod memory;
 mod old_files;
 mod permissions;
 mod pubsub;

@@ -207,8 +207,14 @@ const NOT_RUN: [&str; 30] = [
     "CLUSTER",
 ];
 
-/// What cluster mode has beyond this server.
-const ABSENT: [&str; 4] = ["MIGRATE", "RESTORE-ASKING", "CLUSTER", "SENTINEL"];
+/// What cluster mode has beyond this server, and what the reference server has not.
+const ABSENT: [&str; 5] = [
+    "MIGRATE",
+    "RESTORE-ASKING",
+    "CLUSTER",
+    "SENTINEL",
+    "MEMORY|ADVICE",
+];
 
 /// One server and what it said.
 struct Side {

@@ -1,6 +1,7 @@
 //! All commands, a file or folder per family.
 
 pub mod acl;
+pub mod advice;
 pub mod bitmap;
 pub mod client;
 pub mod cluster;

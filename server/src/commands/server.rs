@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use storage::{alloc, db::Db};
 
-use super::help::help;
+use super::{advice::ADVICE, help::help};
 use crate::{
     dispatch::{
         args::Args,
@@ -185,7 +185,15 @@ const MEMORY: Command = Command {
     flags: &[],
     categories: &[],
     run: Run::Container,
-    subcommands: &[&DOCTOR, &HELP, &MALLOC_STATS, &PURGE, &STATS, &USAGE],
+    subcommands: &[
+        &ADVICE,
+        &DOCTOR,
+        &HELP,
+        &MALLOC_STATS,
+        &PURGE,
+        &STATS,
+        &USAGE,
+    ],
 };
 const HELP: Command = Command {
     name: "HELP",

@@ -31,7 +31,8 @@ const TLS: Effect = AcceptedWithoutEffect("connections are not encrypted");
 const NO_TLS: &str = "Unable to update TLS configuration. Check server logs.";
 const SCRIPTING: Effect = AcceptedWithoutEffect("the interface is the one that is not deprecated");
 const RDMA: Effect = AcceptedWithoutEffect("there is no RDMA transport");
-const DEFRAGMENTATION: Effect = AcceptedWithoutEffect("the allocator needs no defragmentation");
+const DEFRAGMENTATION: Effect =
+    AcceptedWithoutEffect("keys move out of sparse pages when `maxmemory` asks for it");
 const BACKGROUND_FREEING: Effect =
     AcceptedWithoutEffect("big values are always freed in the background");
 const PROCESS_TITLE: Effect = AcceptedWithoutEffect("the process keeps its title");
@@ -191,9 +192,8 @@ directives! {
         oom_score_adj: OomScoreAdjust = choice(OomScoreAdjust::No), "oom-score-adj", AtRunTime, OOM_SCORE;
         /// Adjustments for a primary, a replica and a child process.
         oom_score_adj_values: [i32; 3] = oom_adjustments([0, 200, 800]), "oom-score-adj-values", AtRunTime, OOM_SCORE;
-        /// Keeps the system from giving the process huge pages.
-        disable_thp: bool = yes_no(true), "disable-thp", AtStart,
-            AcceptedWithoutEffect("nothing is forked, so huge pages do no harm");
+        /// Keeps the system from giving the process huge pages while there is a `maxmemory`.
+        disable_thp: bool = yes_no(true), "disable-thp", AtStart, Effective;
         /// Logs where the server was when it crashed.
         crash_log_enabled: bool = yes_no(true), "crash-log-enabled", AtRunTime,
             AcceptedWithoutEffect("a panic is always logged");
@@ -253,6 +253,8 @@ directives! {
             AtRunTime, Effective;
         /// What goes when the memory is used up.
         maxmemory_policy: EvictionPolicy = choice(EvictionPolicy::NoEviction), "maxmemory-policy", AtRunTime, Effective;
+        /// Finds out, while there is a limit, what hit ratio other policies and limits would give: see MEMORY ADVICE.
+        maxmemory_advice: bool = yes_no(true), "maxmemory-advice", AtRunTime, Effective;
         /// How many keys compete for being evicted.
         maxmemory_samples: u32 = integer(5, 1, 64), "maxmemory-samples", AtRunTime, Effective;
         /// How long evicting may hold up other work, from 0 to 100.

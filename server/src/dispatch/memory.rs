@@ -51,7 +51,7 @@ pub enum Room {
 pub fn make_room(server: &Server, db: &mut Db<'_>, patience: Option<Duration>) -> Room {
     let keyspace = &server.keyspace;
     // A replica follows what its primary evicts.
-    if !keyspace.eviction.is_over_limit(keyspace) || !keyspace.deletes_expired() {
+    if !keyspace.eviction.wants_room(keyspace) || !keyspace.deletes_expired() {
         return Room::Enough;
     }
     let started = Instant::now();
@@ -59,9 +59,11 @@ pub fn make_room(server: &Server, db: &mut Db<'_>, patience: Option<Duration>) -
         match eviction::evict(db) {
             Outcome::Evicted => server.settle(&mut db.changes),
             Outcome::Busy => return Room::Soon,
+            // What the allocator wastes is no reason to refuse anybody.
+            Outcome::Nothing if !keyspace.eviction.is_over_limit(keyspace) => return Room::Enough,
             Outcome::Nothing => return Room::None,
         }
-        if !keyspace.eviction.is_over_limit(keyspace) {
+        if !keyspace.eviction.wants_room(keyspace) {
             break;
         }
         let late = || patience.is_some_and(|patience| started.elapsed() > patience);
@@ -116,7 +118,7 @@ pub(super) fn gate(
         return Ok(());
     }
     let keyspace = db.keyspace();
-    if !keyspace.eviction.is_over_limit(keyspace) {
+    if !keyspace.eviction.wants_room(keyspace) {
         db.grant_room(GRANT);
         return Ok(());
     }
@@ -139,6 +141,7 @@ pub fn options(settings: &Settings) -> Options {
         samples: settings.maxmemory_samples as usize,
         log_factor: settings.lfu_log_factor,
         decay_minutes: settings.lfu_decay_time,
+        advice: settings.maxmemory_advice,
     }
 }
 

@@ -178,6 +178,8 @@ pub struct Metrics {
     pub panics: AtomicU64,
     /// Most bytes allocated at once, as far as anyone looked.
     pub memory_peak: AtomicUsize,
+    /// Blocks moved out of sparse pages.
+    pub relocated: AtomicU64,
     /// Operations per second and bytes per second, sampled by maintenance.
     pub instantaneous: Mutex<Instantaneous>,
 }
@@ -209,6 +211,7 @@ impl Metrics {
             databases_denied: AtomicU64::new(0),
             panics: AtomicU64::new(0),
             memory_peak: AtomicUsize::new(0),
+            relocated: AtomicU64::new(0),
             instantaneous: Mutex::default(),
         }
     }

@@ -10,6 +10,17 @@ pub fn resident_bytes() -> usize {
     pages.unwrap_or(0) * page_size()
 }
 
+/// Resident memory that is not a file's, in bytes; 0 where the system does not tell.
+pub fn private_bytes() -> usize {
+    let text = fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let mut pages = text
+        .split_whitespace()
+        .skip(1)
+        .map_while(|field| field.parse::<usize>().ok());
+    let resident = pages.next().unwrap_or(0);
+    resident.saturating_sub(pages.next().unwrap_or(0)) * page_size()
+}
+
 /// User and system time of the process so far, in seconds.
 pub fn cpu_seconds() -> (f64, f64) {
     times_of("/proc/self/stat")
@@ -41,16 +52,27 @@ fn times_of(path: &str) -> (f64, f64) {
     (seconds(11), seconds(12))
 }
 
-/// The machine's memory in bytes.
+/// The machine's memory in bytes, or what the process's control group may have of it.
 pub fn total_memory_bytes() -> usize {
     let Ok(text) = fs::read_to_string("/proc/meminfo") else {
         return 0;
     };
     let line = text.lines().find(|line| line.starts_with("MemTotal:"));
-    line.and_then(|line| line.split_whitespace().nth(1)?.parse::<usize>().ok())
+    let machine = line
+        .and_then(|line| line.split_whitespace().nth(1)?.parse::<usize>().ok())
         .unwrap_or(0)
-        * 1024
+        * 1024;
+    CONTROL_GROUP_LIMITS
+        .iter()
+        .filter_map(|path| fs::read_to_string(path).ok()?.trim().parse().ok())
+        .fold(machine, usize::min)
 }
+
+/// Where a container sees its limit: version 2 of control groups, and version 1. `max` is none.
+const CONTROL_GROUP_LIMITS: [&str; 2] = [
+    "/sys/fs/cgroup/memory.max",
+    "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+];
 
 const fn page_size() -> usize {
     4096

@@ -9,8 +9,10 @@
 //! The queue policies ([`s3_fifo`], [`sieve`]) tell the age of a key by a clock that ticks with evictions
 //! ([`TICKS_PER_TURNOVER`] while as many keys go as there are), so that it is fine enough however fast keys come and go.
 
+pub mod advice;
 mod lfu;
 mod pool;
+pub mod reclaim;
 pub mod refresh;
 mod s3_fifo;
 mod sieve;
@@ -26,7 +28,7 @@ use std::{
 
 use parking_lot::{Mutex, RwLock};
 
-use self::{pool::Pool, s3_fifo::Ghosts, tiny_lfu::Sketch};
+use self::{advice::Advice, pool::Pool, s3_fifo::Ghosts, tiny_lfu::Sketch};
 use crate::{
     alloc,
     db::{Db, access_clock},
@@ -81,6 +83,8 @@ pub struct Options {
     pub log_factor: u32,
     /// `lfu-decay-time`, minutes
     pub decay_minutes: u32,
+    /// Whether to find out, while there is a limit, what other settings would do.
+    pub advice: bool,
 }
 
 /// How often the queue policies' clock ticks while as many keys are evicted as there are.
@@ -93,6 +97,8 @@ const BYTES_PER_SLOT: u64 = 256;
 /// The state of eviction, shared by all who use the keyspace.
 pub struct Eviction {
     limit_bytes: AtomicU64,
+    /// Bytes of the limit that are not to be used, for the process takes more memory than is allocated.
+    withheld_bytes: AtomicU64,
     /// [`Policy::code`], 0 for none.
     policy: AtomicU8,
     samples: AtomicUsize,
@@ -102,6 +108,7 @@ pub struct Eviction {
     evicted_in_tick: AtomicUsize,
     memory: RwLock<Option<Memory>>,
     pool: Mutex<Pool>,
+    pub advice: Advice,
 }
 
 /// What a policy remembers beside the entries' bits.
@@ -154,6 +161,7 @@ impl Default for Eviction {
     fn default() -> Eviction {
         Eviction {
             limit_bytes: AtomicU64::new(0),
+            withheld_bytes: AtomicU64::new(0),
             policy: AtomicU8::new(0),
             samples: AtomicUsize::new(5),
             log_factor: AtomicU32::new(10),
@@ -162,6 +170,7 @@ impl Default for Eviction {
             evicted_in_tick: AtomicUsize::new(0),
             memory: RwLock::new(None),
             pool: Mutex::default(),
+            advice: Advice::default(),
         }
     }
 }
@@ -170,9 +179,10 @@ impl Eviction {
     /// Takes new settings over. What the entries' bits say is not translated: it takes some time to adjust.
     pub fn configure(&self, options: Options) {
         self.samples.store(options.samples, Ordering::Relaxed);
-        self.log_factor.store(options.log_factor, Ordering::Relaxed);
-        self.decay_minutes
-            .store(options.decay_minutes, Ordering::Relaxed);
+        self.set_lfu(lfu::Pace {
+            log_factor: options.log_factor,
+            decay_minutes: options.decay_minutes,
+        });
         let old_limit = self
             .limit_bytes
             .swap(options.limit_bytes, Ordering::Relaxed);
@@ -188,6 +198,8 @@ impl Eviction {
             };
             self.pool.lock().clear();
         }
+        self.advice
+            .enable(options.advice && options.limit_bytes != 0, self.lfu());
     }
 
     /// Whether there is a limit at all.
@@ -196,11 +208,32 @@ impl Eviction {
         self.limit_bytes.load(Ordering::Relaxed) != 0
     }
 
+    /// Most that may be allocated; 0 is no limit.
+    #[inline]
+    pub fn limit_bytes(&self) -> u64 {
+        self.limit_bytes.load(Ordering::Relaxed)
+    }
+
+    /// What [`Eviction::withhold`] was told last.
+    pub fn withheld_bytes(&self) -> u64 {
+        self.withheld_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Keys go as if the limit were lower by so much.
+    pub fn withhold(&self, bytes: u64) {
+        self.withheld_bytes.store(bytes, Ordering::Relaxed);
+    }
+
     /// Whether more is allocated than the limit allows, memory that is just being freed not counted.
     pub fn is_over_limit(&self, keyspace: &Keyspace) -> bool {
-        let limit = self.limit_bytes.load(Ordering::Relaxed);
-        let freeing = keyspace.statistics.freeing_bytes.load(Ordering::Relaxed);
-        limit != 0 && alloc::allocated_bytes().saturating_sub(freeing) as u64 > limit
+        let limit = self.limit_bytes();
+        limit != 0 && allocated(keyspace) > limit
+    }
+
+    /// Whether keys should go: as [`Eviction::is_over_limit`], with what is withheld.
+    pub fn wants_room(&self, keyspace: &Keyspace) -> bool {
+        let limit = self.limit_bytes();
+        limit != 0 && allocated(keyspace) > limit.saturating_sub(self.withheld_bytes())
     }
 
     pub fn policy(&self) -> Option<Policy> {
@@ -232,12 +265,24 @@ impl Eviction {
         }
     }
 
+    fn set_lfu(&self, pace: lfu::Pace) {
+        self.log_factor.store(pace.log_factor, Ordering::Relaxed);
+        self.decay_minutes
+            .store(pace.decay_minutes, Ordering::Relaxed);
+    }
+
     fn lfu(&self) -> lfu::Pace {
         lfu::Pace {
             log_factor: self.log_factor.load(Ordering::Relaxed),
             decay_minutes: self.decay_minutes.load(Ordering::Relaxed),
         }
     }
+}
+
+/// Bytes that are allocated and not just being freed.
+fn allocated(keyspace: &Keyspace) -> u64 {
+    let freeing = keyspace.statistics.freeing_bytes.load(Ordering::Relaxed);
+    alloc::allocated_bytes().saturating_sub(freeing) as u64
 }
 
 /// Notes uses of keys in their entries' bits.
@@ -297,28 +342,44 @@ impl Tracker {
         if entry.is_expired(now) {
             return u64::MAX;
         }
-        let bits = entry.access();
-        let idle = access_clock(now).wrapping_sub(bits);
+        if self.ranking == Ranking::Ttl {
+            let until = |deadline: Timestamp| i64::MAX.abs_diff(deadline.millis());
+            return entry.deadline().map_or(0, until);
+        }
+        let before = entry.access();
+        let (score, after) = self.rank(eviction, before, hash, samples, now);
+        if after != before {
+            entry.set_access(after);
+        }
+        score
+    }
+
+    /// The score of a key that has such bits, and the bits it has from now on; all but [`Ranking::Ttl`] go by those.
+    fn rank(
+        &self,
+        eviction: &Eviction,
+        bits: u16,
+        hash: u64,
+        samples: usize,
+        now: Timestamp,
+    ) -> (u64, u16) {
+        let idle = u64::from(access_clock(now).wrapping_sub(bits));
         match self.ranking {
-            Ranking::Lru => idle.into(),
-            Ranking::Random => random() >> 1,
-            Ranking::Ttl => entry
-                .deadline()
-                .map_or(0, |deadline| i64::MAX.abs_diff(deadline.millis())),
+            Ranking::Lru | Ranking::Ttl => (idle, bits),
+            Ranking::Random => (random() >> 1, bits),
             Ranking::Lfu => {
                 // Kept as it is now: the minutes wrap, and a key must not be looked at too late.
                 let bits = eviction.lfu().decayed(bits, now);
-                entry.set_access(bits);
-                u64::from(u8::MAX - lfu::frequency(bits))
+                (u64::from(u8::MAX - lfu::frequency(bits)), bits)
             }
-            Ranking::S3Fifo => s3_fifo::score(entry, eviction.clock(), one_in(samples)),
-            Ranking::Sieve => sieve::score(entry, eviction.clock(), one_in(samples)),
+            Ranking::S3Fifo => s3_fifo::score(bits, eviction.clock(), one_in(samples)),
+            Ranking::Sieve => sieve::score(bits, eviction.clock(), one_in(samples)),
             Ranking::TinyLfu => {
                 let uses = match &self.memory {
                     Some(Memory::Sketch(sketch)) => sketch.estimate(hash),
                     _ => 0,
                 };
-                u64::from(tiny_lfu::MAX - uses) << 16 | u64::from(idle)
+                (u64::from(tiny_lfu::MAX - uses) << 16 | idle, bits)
             }
         }
     }
@@ -464,6 +525,7 @@ mod tests {
             samples: 10,
             log_factor: 10,
             decay_minutes: 1,
+            advice: false,
         });
         keyspace
     }

@@ -14,7 +14,6 @@
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use super::TICKS_PER_TURNOVER;
-use crate::entry::EntryRef;
 
 const USE: u16 = 1 << 14;
 const USES: u16 = 3 << 14;
@@ -47,29 +46,29 @@ pub(super) fn used(bits: u16) -> u16 {
     }
 }
 
-/// `hand_passes` is true about once while the queue moves on by its length.
-pub(super) fn score(entry: EntryRef<'_>, clock: u32, hand_passes: bool) -> u64 {
-    let bits = entry.access();
+/// The score, and the bits from now on. `hand_passes` is true about once while the queue moves on by its length.
+pub(super) fn score(bits: u16, clock: u32, hand_passes: bool) -> (u64, u16) {
     let age = u64::from((clock as u16).wrapping_sub(bits) & CLOCK);
     let again = MAIN | clock as u16 & CLOCK;
     let uses = bits & USES;
     if bits & MAIN == 0 {
         if age <= TRIAL {
-            return if uses == 0 { ON_TRIAL + age } else { age };
+            return (if uses == 0 { ON_TRIAL + age } else { age }, bits);
         }
         if uses < PROMOTED {
-            return FAILED + age;
+            return (FAILED + age, bits);
         }
-        entry.set_access(again);
-        return 0;
+        return (0, again);
     }
     if uses == 0 {
-        return if age > ROUND { UNUSED + age } else { age };
+        return (if age > ROUND { UNUSED + age } else { age }, bits);
     }
-    if hand_passes {
-        entry.set_access((uses - USE) | again);
-    }
-    0
+    let bits = if hand_passes {
+        (uses - USE) | again
+    } else {
+        bits
+    };
+    (0, bits)
 }
 
 /// Which keys went lately: fingerprints, the newer replacing the older. Two bytes each.

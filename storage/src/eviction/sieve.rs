@@ -11,8 +11,6 @@
 //! bits 13-0    the clock when it did, or when the key was inserted
 //! ```
 
-use crate::entry::EntryRef;
-
 const VISITED: u16 = 1 << 15;
 const PASSED: u16 = 1 << 14;
 const CLOCK: u16 = PASSED - 1;
@@ -29,15 +27,17 @@ pub(super) fn used(bits: u16) -> u16 {
     bits | VISITED
 }
 
-pub(super) fn score(entry: EntryRef<'_>, clock: u32, hand_passes: bool) -> u64 {
-    let bits = entry.access();
+/// The score, and the bits from now on. `hand_passes` is true about once while the hand goes around.
+pub(super) fn score(bits: u16, clock: u32, hand_passes: bool) -> (u64, u16) {
     let age = u64::from((clock as u16).wrapping_sub(bits) & CLOCK);
     let age = if bits & PASSED == 0 { 2 * age } else { age };
     if bits & VISITED == 0 {
-        return UNVISITED + age;
+        return (UNVISITED + age, bits);
     }
-    if hand_passes {
-        entry.set_access(PASSED | clock as u16 & CLOCK);
-    }
-    age
+    let bits = if hand_passes {
+        PASSED | clock as u16 & CLOCK
+    } else {
+        bits
+    };
+    (age, bits)
 }

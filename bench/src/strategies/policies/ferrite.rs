@@ -45,6 +45,7 @@ impl Ferrite {
             samples,
             log_factor: 10,
             decay_minutes: 1,
+            advice: false,
         });
         // Who is gone is told by events.
         keyspace.add_listener(Listeners::EVENTS);

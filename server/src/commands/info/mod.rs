@@ -75,6 +75,7 @@ sections! {
     "latencystats" "Latencystats" WithAll latency_stats;
     "cluster" "Cluster" ByDefault cluster;
     "cluster_info" "Cluster Info" WithAll nothing;
+    "advice" "Advice" WithAll advice;
     "scriptingengines" "Scripting Engines" WithAll scripting_engines;
     "keyspace" "Keyspace" ByDefault keyspace;
 }

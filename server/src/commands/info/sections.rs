@@ -6,7 +6,7 @@ use storage::alloc;
 
 use super::{Facts, Human, Lines};
 use crate::{
-    commands::connection::REDIS_VERSION,
+    commands::{advice, connection::REDIS_VERSION},
     config::VALKEY_VERSION,
     dispatch::table,
     metrics::process,
@@ -288,6 +288,25 @@ pub(super) fn memory(facts: &mut Facts<'_, '_>, lines: &mut Lines) {
     );
 }
 
+pub(super) fn advice(facts: &mut Facts<'_, '_>, lines: &mut Lines) {
+    let report = advice::report(facts.session);
+    lines.add("advice_enabled", u8::from(report.is_some()));
+    let Some(report) = report else { return };
+    lines.add("advice_one_key_in", report.one_in);
+    lines.add("advice_sampled_keys", report.keys);
+    lines.add("advice_requests", report.requests);
+    lines.add("advice_hit_ratio", format_args!("{:.4}", report.hit_ratio));
+    for (ranking, ratios) in report.expected {
+        let ratios: Vec<String> = advice::SCALE_NAMES
+            .iter()
+            .zip(ratios)
+            .map(|(name, ratio)| format!("{name}={ratio:.4}"))
+            .collect();
+        let name = advice::policy_name(ranking).replace('-', "_");
+        lines.add(format_args!("advice_{name}"), ratios.join(","));
+    }
+}
+
 pub(super) fn persistence(facts: &mut Facts<'_, '_>, lines: &mut Lines) {
     let server = &facts.session.server;
     let progress = server.loading.progress();
@@ -464,7 +483,9 @@ pub(super) fn stats(facts: &mut Facts<'_, '_>, lines: &mut Lines) {
         "total_forks",
         "migrate_cached_sockets",
         "slave_expires_tracked_keys",
-        "active_defrag_hits",
+    ]);
+    lines.add("active_defrag_hits", read(&metrics.relocated));
+    lines.zeros(&[
         "active_defrag_misses",
         "active_defrag_key_hits",
         "active_defrag_key_misses",
