@@ -144,6 +144,25 @@ fn parse_whole(input: &[u8], limits: &Limits, args: &mut Vec<Span>) -> Option<us
 /// Reads `sign`, a canonical number of few digits and the line end; returns the number and the line's length.
 #[inline(always)]
 fn read_length(line: &[u8], sign: u8) -> Option<(usize, usize)> {
+    // Nearly all numbers have one or two digits: a word shows sign, digits and line end at once.
+    if let Some(word) = line.first_chunk().map(|word| u64::from_le_bytes(*word)) {
+        const LINE_END: u64 = 0x0a0d;
+        let digit = |index: u32| (word >> (8 * index) & 0xff) ^ u64::from(b'0');
+        let sign = u64::from(sign);
+        if word & 0xffff_00ff == LINE_END << 16 | sign && digit(1) < 10 {
+            return Some((digit(1) as usize, 4));
+        }
+        if word & 0x00ff_ff00_00ff == LINE_END << 24 | sign
+            && (1..10).contains(&digit(1))
+            && digit(2) < 10
+        {
+            return Some(((digit(1) * 10 + digit(2)) as usize, 5));
+        }
+    }
+    read_any_length(line, sign)
+}
+
+fn read_any_length(line: &[u8], sign: u8) -> Option<(usize, usize)> {
     match line {
         [found, digit @ b'0'..=b'9', b'\r', b'\n', ..] if *found == sign => {
             Some((usize::from(digit - b'0'), 4))

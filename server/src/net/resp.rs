@@ -149,7 +149,7 @@ impl Resp {
     }
 
     /// Runs one request. If the batch must stop: what then, and whether the request is done with.
-    #[inline]
+    #[inline(always)]
     fn execute(
         &mut self,
         worker: &mut Worker,
