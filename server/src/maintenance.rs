@@ -52,7 +52,7 @@ pub async fn run(server: Arc<Server>) {
     loop {
         tokio::select! {
             _ = timer.tick() => {}
-            () = server.clients.memory.over_limit() => {
+            () = server.clients.limits.memory.over_limit() => {
                 memory_of_clients::evict(&server);
                 continue;
             }

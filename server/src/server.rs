@@ -201,10 +201,11 @@ impl Server {
         notify::configure(self, from.notify_keyspace_events);
         self.aof.configure(&from);
         self.replication.configure(&from);
-        self.clients
-            .guard
+        let limits = &self.clients.limits;
+        limits
+            .output
             .configure(&from.client_output_buffer_limit, from.repl_backlog_size);
-        self.clients.memory.configure(&from);
+        limits.memory.configure(&from);
         log::set_level(from.loglevel.into());
     }
 

@@ -141,7 +141,7 @@ fn watch(session: &mut Session, db: &mut Db<'_>, args: &Args<'_>, reply: &mut Re
     session
         .client
         .watched_keys
-        .store(transaction.watched.len(), Ordering::Relaxed);
+        .store(transaction.watched.len() as u32, Ordering::Relaxed);
     session.client.account();
     reply.ok();
     Ok(())

@@ -580,7 +580,7 @@ fn commands_in_transaction(
     let transaction = session.transaction.get_or_insert_default();
     let count = transaction.push(queued, limit)?;
     let client = &session.client;
-    client.queued.store(count as i64, Ordering::Relaxed);
+    client.queued.store(count as i32, Ordering::Relaxed);
     let queued_bytes = transaction.queued_bytes();
     client
         .held

@@ -126,7 +126,7 @@ pub(super) fn run(
         },
         Request::ConfigGet { name } if name == CLUSTER => {
             let address = &session.client.local_address;
-            let (ip, port) = match address {
+            let (ip, port) = match &**address {
                 crate::session::registry::Address::Tcp(address) => {
                     (address.ip().to_string(), address.port())
                 }

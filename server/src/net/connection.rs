@@ -317,7 +317,7 @@ impl<P: Protocol> Connection<P> {
         let server = &self.protocol.session().server;
         let limit = worker.settings(server).client_query_buffer_limit;
         if self.input.len() as u64 > limit.min(MAX_REQUEST) {
-            let memory = &server.clients.memory;
+            let memory = &server.clients.limits.memory;
             memory
                 .query_limit_disconnections
                 .fetch_add(1, std::sync::atomic::Ordering::Relaxed);

@@ -67,7 +67,8 @@ pub struct Mailbox {
     /// Whether there is anything, so that looking costs a load.
     filled: AtomicBool,
     bytes: AtomicUsize,
-    contents: Mutex<Contents>,
+    /// Made when the first piece is left.
+    contents: Mutex<Option<Box<Contents>>>,
 }
 
 #[derive(Default)]
@@ -91,7 +92,10 @@ impl Mailbox {
     }
 
     pub fn len(&self) -> usize {
-        self.contents.lock().pieces.len()
+        let contents = self.contents.lock();
+        contents
+            .as_ref()
+            .map_or(0, |contents| contents.pieces.len())
     }
 
     pub fn is_empty(&self) -> bool {
@@ -209,7 +213,8 @@ impl Client {
     }
 
     fn leave(self: &Arc<Client>, len: usize, piece: Piece) {
-        let mut contents = self.mailbox.contents.lock();
+        let mut locked = self.mailbox.contents.lock();
+        let contents = locked.get_or_insert_default();
         if contents.closed {
             return;
         }
@@ -218,8 +223,8 @@ impl Client {
         self.mailbox.bytes.fetch_add(len, Ordering::Relaxed);
         // Release: who sees it locks the contents and finds the piece.
         self.mailbox.filled.store(true, Ordering::Release);
-        self.enforce(&mut contents);
-        drop(contents);
+        self.enforce(contents);
+        drop(locked);
         self.account();
         if first {
             self.post.tell(self.clone());
@@ -228,12 +233,15 @@ impl Client {
 
     /// Closes the connection if too much is unsent for its class, or for too long.
     pub fn enforce_output_limit(&self) {
-        self.enforce(&mut self.mailbox.contents.lock());
+        let mut contents = self.mailbox.contents.lock();
+        if contents.is_some() || self.unsent_bytes() > 0 {
+            self.enforce(contents.get_or_insert_default());
+        }
     }
 
     fn enforce(&self, contents: &mut Contents) {
         let unsent = self.unsent_bytes();
-        let limit = self.guard.limit(self);
+        let limit = self.limits.output.limit(self);
         let now = server::now().millis();
         if contents.closed || !limit.is_passed(unsent as u64, &mut contents.over_soft_since_ms, now)
         {
@@ -246,7 +254,10 @@ impl Client {
             "Client id={} addr={} closed for overcoming of output buffer limits: {unsent} bytes wait",
             self.id, self.address
         ));
-        self.guard.disconnections.fetch_add(1, Ordering::Relaxed);
+        self.limits
+            .output
+            .disconnections
+            .fetch_add(1, Ordering::Relaxed);
         self.kill();
     }
 
@@ -256,6 +267,7 @@ impl Client {
             return None;
         }
         let mut contents = self.mailbox.contents.lock();
+        let contents = contents.as_mut()?;
         while let Some(piece) = contents.pieces.pop_front() {
             let len = match &piece {
                 Piece::Shared(bytes) => bytes.len(),

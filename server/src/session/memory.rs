@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// What a connection takes without any buffers.
-pub const CONNECTION_BYTES: usize = 900;
+pub const CONNECTION_BYTES: usize = 1000;
 /// What a name that is watched, or subscribed to, takes beside itself, here and in the tables it is found by.
 pub const NAME_BYTES: usize = 160;
 
@@ -77,12 +77,11 @@ pub struct Held {
     pub names_bytes: AtomicUsize,
     /// What the sum of all clients has of this one.
     counted: AtomicUsize,
-    settled: Mutex<Settled>,
 }
 
 /// Whether a client still counts.
 #[derive(Default, PartialEq)]
-enum Settled {
+pub(super) enum Settled {
     #[default]
     Open,
     Gone,
@@ -146,17 +145,17 @@ impl Client {
 
     #[cold]
     fn recount(&self) {
-        let settled = self.held.settled.lock();
+        let settled = self.settled.lock();
         // What a replica holds is limited by its own setting.
         let left = *settled == Settled::Gone || self.is_replica.load(Ordering::Relaxed);
         let now = if left { 0 } else { self.memory_bytes() };
         let before = self.held.counted.swap(now, Ordering::Relaxed);
-        self.memory.replace(before, now);
+        self.limits.memory.replace(before, now);
     }
 
     /// Counts no longer.
     pub(super) fn leave_memory(&self) {
-        *self.held.settled.lock() = Settled::Gone;
+        *self.settled.lock() = Settled::Gone;
         self.recount();
     }
 }
@@ -164,7 +163,7 @@ impl Client {
 /// Closes the clients that hold most until the others keep within `maxmemory-clients`. What clients hold that may not be
 /// closed counts all the same.
 pub fn evict(server: &Server) {
-    let memory = &server.clients.memory;
+    let memory = &server.clients.limits.memory;
     let limit = memory.limit_bytes.load(Ordering::Relaxed);
     if limit == 0 {
         return;

@@ -89,7 +89,7 @@ impl Session {
             Kind::Pattern => &self.client.patterns,
             Kind::ShardChannel => &self.client.shard_channels,
         };
-        shown.store(subscriptions.of(kind).len(), Ordering::Relaxed);
+        shown.store(subscriptions.of(kind).len() as u32, Ordering::Relaxed);
         self.client.account();
         self.flags.subscribed = !subscriptions.is_empty();
         if !self.flags.subscribed {

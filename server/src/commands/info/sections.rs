@@ -464,7 +464,10 @@ pub(super) fn stats(facts: &mut Facts<'_, '_>, lines: &mut Lines) {
         "expire_cycle_cpu_milliseconds",
     ]);
     lines.add("evicted_keys", read(&statistics.evicted));
-    lines.add("evicted_clients", read(&server.clients.memory.evicted));
+    lines.add(
+        "evicted_clients",
+        read(&server.clients.limits.memory.evicted),
+    );
     lines.add(
         "evicted_scripts",
         read(&facts.session.server.scripting.evicted),
@@ -515,11 +518,11 @@ pub(super) fn stats(facts: &mut Facts<'_, '_>, lines: &mut Lines) {
     ]);
     lines.add(
         "client_query_buffer_limit_disconnections",
-        read(&server.clients.memory.query_limit_disconnections),
+        read(&server.clients.limits.memory.query_limit_disconnections),
     );
     lines.add(
         "client_output_buffer_limit_disconnections",
-        read(&server.clients.guard.disconnections),
+        read(&server.clients.limits.output.disconnections),
     );
     lines.zeros(&["reply_buffer_shrinks", "reply_buffer_expands"]);
     lines.add("eventloop_cycles", reads);
