@@ -227,7 +227,9 @@ fn all_clients_hear_of_it_also_those_that_came_before_and_new_ones() {
     let server = Server::start(&options());
     let mut clients: Vec<Wire> = (0..40).map(|_| server.connect()).collect();
     let mut victim = server.connect();
-    send(&mut victim, "EVAL \"while true do end\" 0");
+    // It may come to any key, so that it holds all.
+    let script = "while true do end redis.call('get', ARGV[1])";
+    victim.send_command(&["EVAL", script, "0"]);
     // Some wait for the locks before the time is up.
     for (number, client) in clients.iter_mut().enumerate() {
         send(client, &format!("APPEND k{number} x"));
@@ -331,7 +333,7 @@ fn replies_wait_for_the_disk_although_others_had_turns_in_between() {
 fn memcached_clients_hear_of_it() {
     let server = Server::ferrite(&options());
     let mut client = server.connect_memcached();
-    let (_victim, mut other) = spin(&server);
+    let (mut victim, mut other) = spin(&server);
     const REFUSED: &str = "SERVER_ERROR BUSY Valkey is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.\r\n";
     for request in [
         "get k\r\n",
@@ -350,6 +352,7 @@ fn memcached_clients_hear_of_it() {
     let mut new = server.connect_memcached();
     assert_eq!(memcached(&mut new, b"get k\r\n"), REFUSED.as_bytes());
     assert_eq!(other.line("SCRIPT KILL"), "+OK\r\n");
+    assert_eq!(reply(&mut victim), KILLED);
     assert_eq!(memcached(&mut client, b"get k\r\n"), b"END\r\n");
 }
 
