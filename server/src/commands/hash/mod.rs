@@ -110,7 +110,8 @@ fn set_pairs(db: &mut Db<'_>, args: &Args<'_>, command: &str) -> Result<usize> {
     let key = args.key(1);
     let (limits, now) = (limits(db.settings()), db.expired_by());
     let pairs = (args.len() - 2) / 2;
-    let mut hash = db.write_or_create(key, Hash::new)?;
+    let mut opened = db.write_or_create(key, Hash::new)?;
+    let hash = &mut *opened;
     if pairs > 1 {
         hash.prepare(pairs, text_bytes(args.from(2)), &limits);
     }
@@ -123,7 +124,7 @@ fn set_pairs(db: &mut Db<'_>, args: &Args<'_>, command: &str) -> Result<usize> {
         })
         .count();
     let replaced = added - (hash.len() - len);
-    drop(hash);
+    drop(opened);
     tell_replaced(db, key, replaced);
     changed_fields(db, key, pairs, "hset");
     Ok(added)

@@ -75,10 +75,11 @@ fn sadd(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
     let limits = limits(db.settings());
     let members = args.from(2);
     let (first, count) = (args.word(2), members.len());
-    let mut set = db.write_or_create(key, || Set::with_hint(first, count, &limits))?;
+    let mut opened = db.write_or_create(key, || Set::with_hint(first, count, &limits))?;
+    let set = &mut *opened;
     set.expect_members(count, &limits);
     let added = members.filter(|&member| set.add(member, &limits)).count();
-    drop(set);
+    drop(opened);
     changed_members(db, key, added, "sadd");
     reply.integer(added as i64);
     Ok(())

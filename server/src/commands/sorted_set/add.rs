@@ -230,7 +230,7 @@ pub(crate) fn add<'m>(
         limits = NEVER_PACKED;
     }
     let mut outcome = Added::default();
-    let mut set = if rule.existing_only {
+    let mut opened = if rule.existing_only {
         match db.write::<SortedSet>(key)? {
             Some(set) => set,
             None => return Ok(outcome),
@@ -238,6 +238,7 @@ pub(crate) fn add<'m>(
     } else {
         db.write_or_create(key, SortedSet::new)?
     };
+    let set = &mut *opened;
     if is_much {
         set.make_skip_list();
     }
@@ -261,7 +262,7 @@ pub(crate) fn add<'m>(
             Change::Unchanged => {}
         }
     }
-    drop(set);
+    drop(opened);
     if not_a_number {
         return Err(Error::from_static(
             "ERR resulting score is not a number (NaN)",

@@ -205,13 +205,14 @@ fn xadd(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
     if args.from(first_field).map(<[u8]>::len).sum::<usize>() > ENTRY_MAX_BYTES {
         return Err(TOO_LARGE);
     }
-    let mut stream = db.write_or_create(key, Stream::new)?;
+    let mut opened = db.write_or_create(key, Stream::new)?;
+    let stream = &mut *opened;
     let fields = args.from(first_field).step_by(2);
     let values = args.from(first_field + 1).step_by(2);
     stream.append(id, fields.zip(values), limits);
     let trimmed = options.trim.map_or(0, |trim| stream.trim(trim));
     let (length, first) = (stream.len(), stream.first_id());
-    drop(stream);
+    drop(opened);
     write_id(reply, id);
     db.changed(key, EventClass::Stream, "xadd");
     if trimmed > 0 {
