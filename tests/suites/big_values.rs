@@ -184,6 +184,42 @@ fn long_replies_have_all_elements() {
 }
 
 #[test]
+fn keys_tells_all_keys_of_a_big_database() {
+    let server = Server::start(&Options::new());
+    let mut wire = server.connect();
+    let names = |n: usize| format!("key:{n} {n}");
+    for chunk in (0..5 * BIG).collect::<Vec<_>>().chunks(50) {
+        let words: Vec<String> = chunk.iter().map(|&n| names(n)).collect();
+        assert_eq!(wire.line(&format!("MSET {}", words.join(" "))), "+OK\r\n");
+    }
+    for pattern in ["*", "key:*"] {
+        let reply = wire.command(&["KEYS", pattern]);
+        let mut found = parts(&reply).1;
+        found.sort_unstable();
+        found.dedup();
+        assert_eq!(found.len(), 5 * BIG, "each of them, once");
+    }
+    check_on(
+        &mut wire,
+        &[
+            ("KEYS key:1234", "*1\r\n$8\r\nkey:1234\r\n"),
+            ("KEYS nothing", "*0\r\n"),
+            ("MULTI", "+OK\r\n"),
+            ("KEYS key:777", "+QUEUED\r\n"),
+            ("DBSIZE", "+QUEUED\r\n"),
+            ("EXEC", "*2\r\n*1\r\n$7\r\nkey:777\r\n:20000\r\n"),
+        ],
+    );
+    wire.send(b"KEYS *0*\r\nFLUSHALL\r\nKEYS *\r\n");
+    let found = wire.reply().expect("KEYS' reply");
+    assert!(parts(&found).1.len() > 1000);
+    assert_eq!(
+        wire.exactly(9).expect("the other replies"),
+        b"+OK\r\n*0\r\n"
+    );
+}
+
+#[test]
 fn payloads_of_big_values_are_restored() {
     let server = server_with_big_values();
     let mut wire = server.connect();

@@ -1,5 +1,6 @@
 //! Commands that work on keys whatever they hold: existence, deadlines, names, databases, walks.
 
+use protocol::resp::reply::ReplyWriter;
 use storage::{
     Held,
     changes::{ChangedKey, EventClass},
@@ -20,6 +21,7 @@ use crate::{
             Access, Arity::*, Category, Command, Flag, Group, Keys, Place, Reply, Result, Run,
         },
         error::Error,
+        preparation::Work,
     },
     glob::{Case, Glob},
     server,
@@ -609,19 +611,86 @@ const KEYS: Command = Command {
 
 fn keys(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
     let glob = Glob::new(args.word(1), Case::Sensitive);
-    let (index, now) = (db.index(), db.now());
-    let mut found: Vec<Box<[u8]>> = Vec::new();
-    let _: Option<()> = db.each_shard(0, |_, shard| {
-        shard.tables[index].traverse(0, usize::MAX, |_, entry| {
-            if !entry.is_expired(now) && glob.matches(entry.key()) {
-                found.push(entry.key().into());
-            }
-        });
-        None
-    })?;
-    reply.array(found.len());
-    found.iter().for_each(|key| reply.bulk(key));
+    let mut walk = Walk::default();
+    // Between the slices others get their turns.
+    loop {
+        match reply.finish(walk) {
+            Some(so_far) => walk = so_far,
+            None => return Ok(()),
+        }
+        if walk.next_shard == db.keyspace().shard_count() {
+            break;
+        }
+        walk.go_on(db, &glob)?;
+    }
+    let count: usize = walk.found.iter().map(Vec::len).sum();
+    reply.array(count);
+    let mut slices = walk.found.into_iter();
+    let mut writes = move |writer: &mut ReplyWriter| {
+        let slice = slices.next().unwrap_or_default();
+        slice.iter().for_each(|key| writer.bulk(key));
+        slices.len() == 0
+    };
+    if count <= KEYS_SLICE {
+        while !writes(reply) {}
+    } else {
+        reply.later(writes);
+    }
     Ok(())
+}
+
+/// Keys that KEYS looks at, or writes, per slice, and those of one shard.
+const KEYS_SLICE: usize = 1000;
+
+/// How far KEYS has come.
+#[derive(Default)]
+struct Walk {
+    next_shard: usize,
+    visited: usize,
+    /// By slices.
+    found: Vec<Vec<Box<[u8]>>>,
+}
+
+impl Walk {
+    fn go_on(&mut self, db: &mut Db<'_>, glob: &Glob<'_>) -> Result {
+        let (index, now) = (db.index(), db.now());
+        let (mut slice, mut visited, mut next) = (Vec::new(), 0, db.keyspace().shard_count());
+        let _: Option<()> = db.each_shard(self.next_shard, |number, shard| {
+            shard.tables[index].traverse(0, usize::MAX, |_, entry| {
+                visited += 1;
+                if !entry.is_expired(now) && glob.matches(entry.key()) {
+                    slice.push(entry.key().into());
+                }
+            });
+            (visited >= KEYS_SLICE).then(|| next = number + 1)
+        })?;
+        self.next_shard = next;
+        self.visited += visited;
+        self.found.push(slice);
+        Ok(())
+    }
+}
+
+/// A walk is done by the command itself, some shards each time it runs.
+impl Work for Walk {
+    type Outcome = Walk;
+
+    fn effort(&self) -> usize {
+        self.visited
+    }
+
+    fn advance(&mut self) -> bool {
+        true
+    }
+
+    fn outcome(&mut self) -> Walk {
+        std::mem::take(self)
+    }
+
+    /// There are none that must stay the same: each shard is seen at a moment of its own.
+    fn has_sources_of(&self, _begun: &Walk) -> bool {
+        true
+    }
 }
 
 const SCAN: Command = Command {
