@@ -284,7 +284,7 @@ fn administration_lines() {
             &[ERROR; 5],
         ),
         (
-            "slabs reassign x 2~slabs automove x~slabs automove ratio~",
+            "verbosity x~slabs automove x~slabs automove ratio~",
             &[FORMAT, FORMAT, ERROR],
         ),
         (
@@ -300,8 +300,40 @@ fn administration_lines() {
             &[FORMAT, FORMAT],
         ),
         (
-            "cache_memlimit~cache_memlimit x~cache_memlimit 64~",
-            &[ERROR, ERROR, OK],
+            "cache_memlimit~cache_memlimit x~cache_memlimit 4294967296~cache_memlimit 64~",
+            &[ERROR, ERROR, ERROR, OK],
+        ),
+        (
+            "cache_memlimit 7~cache_memlimit 8~cache_memlimit 1000000001~",
+            &[
+                "MEMLIMIT_TOO_SMALL cannot set maxbytes to less than 8m",
+                OK,
+                "MEMLIMIT_ADJUST_FAILED input value is megabytes not bytes",
+            ],
+        ),
+        (
+            "lru tune 40 41 1 2~lru tune 40 40 0 2~lru tune 40 40 1 2~",
+            &[
+                "ERROR hot and warm pcts must not exceed 80",
+                "ERROR hot/warm age factors must be greater than 0",
+                OK,
+            ],
+        ),
+        (
+            "lru_crawler sleep 1000001~lru_crawler sleep 1000000~slabs reassign 1 2~",
+            &[
+                "CLIENT_ERROR sleep must be one second or less",
+                OK,
+                "CLIENT_ERROR slab reassignment disabled",
+            ],
+        ),
+        (
+            "slabs automove window~slabs automove window 2~slabs automove window 3~",
+            &[
+                FORMAT,
+                "CLIENT_ERROR automove window too low or too high",
+                OK,
+            ],
         ),
         (
             "extstore~extstore foo~extstore item_size 5~",
@@ -318,13 +350,6 @@ fn administration_lines() {
         ),
     ]);
     for (line, command) in [
-        (
-            "slabs reassign 1 2\r\n",
-            Slabs::Reassign {
-                source: 1,
-                destination: 2,
-            },
-        ),
         ("slabs automove 2\r\n", Slabs::Automove(2)),
         (
             "slabs automove freeratio 0.1\r\n",
@@ -529,15 +554,38 @@ fn lines_of_http_close() {
 }
 
 #[test]
+fn requests_of_the_binary_protocol_close() {
+    let binary_get = "\u{80}\0\0\u{1}\0\0\0\0\0\0\0\u{1}";
+    let bytes: Vec<u8> = binary_get.chars().map(|byte| byte as u8).collect();
+    assert_eq!(outcomes(&bytes), [CLOSE]);
+    assert_eq!(outcomes(&[b"get a\r\n", &bytes[..1]].concat()), [OK, CLOSE]);
+}
+
+#[test]
+fn strangers_have_little_room() {
+    let limits = Limits::unauthenticated();
+    let large = format!("set a 0 0 {}\r\n", 16 * 1024);
+    assert!(matches!(
+        Parser::new().parse(large.as_bytes(), &limits),
+        Step::Reject { rejection, .. } if rejection.response == Some(TOO_LARGE)
+    ));
+    let keys = format!("get{}", " a".repeat(1024));
+    assert!(matches!(
+        Parser::new().parse(keys.as_bytes(), &limits),
+        Step::Reject { rejection, .. } if rejection.then == Then::Close
+    ));
+}
+
+#[test]
 fn lines_end_somewhere() {
     let long = |start: &str, len: usize| format!("{start}{}", "x".repeat(len - start.len()));
     check(&[
         (&format!("{}\n", long("x", 2048)), &[ERROR]),
         (&long("x", 2049), &[CLOSE]),
-        (&long("gat 0 ", 2049), &[CLOSE]),
         (&long("mg ", 2049), &[CLOSE]),
         (&format!("get{}~", " a".repeat(40_000)), &[OK]),
         (&format!("gets{}~", " a".repeat(40_000)), &[OK]),
+        (&format!("gat 0{}~", " a".repeat(40_000)), &[OK]),
     ]);
     let limits = Limits {
         max_get_line_len: 100,

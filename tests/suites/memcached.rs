@@ -1,8 +1,9 @@
 //! memcached's protocol, over the same keys.
 
 use tests::{
-    server::{Options, Server},
+    server::{Options, Server, missing},
     table::{check_memcached, check_memcached_on},
+    wire::Wire,
 };
 
 #[test]
@@ -193,4 +194,224 @@ fn dumps_list_all_items_in_slices() {
         String::from_utf8_lossy(&dump).matches("mg key:").count(),
         20_000
     );
+}
+
+#[test]
+fn class_22_appending_makes_no_item_larger_than_items_may_be() {
+    let server = Server::start(&Options::new().set("memcached-item-size-max", "1024"));
+    let mut wire = server.connect_memcached();
+    let [fits, beyond] = [964, 965].map(|len| "x".repeat(len - 500));
+    let half = "x".repeat(500);
+    check_memcached_on(
+        &mut wire,
+        &[
+            (&format!("set k 0 0 500\r\n{half}\r\n"), "STORED\r\n"),
+            (
+                &format!("append k 0 0 465\r\n{beyond}\r\n"),
+                "NOT_STORED\r\n",
+            ),
+            (
+                &format!("prepend k 0 0 465\r\n{beyond}\r\n"),
+                "NOT_STORED\r\n",
+            ),
+            (&format!("ms k 465 MA\r\n{beyond}\r\n"), "NS\r\n"),
+            (&format!("ms k 465 MP\r\n{beyond}\r\n"), "NS\r\n"),
+            ("mg k s\r\n", "HD s500\r\n"),
+            (&format!("ms k 464 MA s\r\n{fits}\r\n"), "HD s964\r\n"),
+        ],
+    );
+}
+
+#[test]
+fn class_26_strangers_may_only_say_who_they_are() {
+    let server = Server::start(&Options::new().set("requirepass", "secret"));
+    let mut wire = server.connect_memcached();
+    for request in [
+        "get k",
+        "flush_all",
+        "mg k v",
+        "stats",
+        "watch",
+        "shutdown",
+        "mn",
+        "ms k 14\r\ndefault secret",
+    ] {
+        wire.send(format!("{request}\r\n").as_bytes());
+        let answer = wire.until(b"\r\n").expect("an answer");
+        assert_eq!(answer, b"CLIENT_ERROR unauthenticated\r\n", "{request}");
+    }
+    for (credentials, expected) in [
+        ("secret", "CLIENT_ERROR bad authentication token format\r\n"),
+        ("default wrong", "CLIENT_ERROR authentication failure\r\n"),
+        ("default secret", "STORED\r\n"),
+    ] {
+        let len = credentials.len();
+        wire.send(format!("set k 0 0 {len}\r\n{credentials}\r\n").as_bytes());
+        let answer = wire.until(b"\r\n").expect("an answer");
+        assert_eq!(String::from_utf8_lossy(&answer), expected);
+    }
+    check_memcached_on(&mut wire, &[("get k\r\n", "END\r\n")]);
+}
+
+#[test]
+fn class_06_strangers_cannot_make_the_server_hold_much() {
+    let server = Server::start(&Options::new().set("requirepass", "secret"));
+    let mut wire = server.connect_memcached();
+    wire.send(format!("set k 0 0 1000000\r\n{}", "x".repeat(100_000)).as_bytes());
+    let answer = wire.until(b"\r\n").expect("an answer before the data");
+    assert_eq!(answer, b"SERVER_ERROR object too large for cache\r\n");
+    let mut wire = server.connect_memcached();
+    wire.send(format!("get{}", " key".repeat(1000)).as_bytes());
+    assert_eq!(wire.until_closed().expect("the end"), b"");
+}
+
+#[test]
+fn class_22_the_binary_protocol_is_refused_at_its_first_byte() {
+    let server = Server::start(&Options::new());
+    let mut wire = server.connect_memcached();
+    wire.send(b"\x80");
+    assert_eq!(wire.until_closed().expect("the end"), b"");
+}
+
+#[test]
+fn clients_are_told_the_clusters_nodes() {
+    let server = Server::start(&Options::new());
+    let port = server.memcached_address().port();
+    let mut wire = server.connect_memcached();
+    let mut told = || {
+        wire.send(b"config get cluster\r\n");
+        let answer = wire.until(b"\r\nEND\r\n").expect("an answer");
+        let text = String::from_utf8(answer).expect("text");
+        let (head, description) = text.split_once("\r\n").expect("a head");
+        let description = description.strip_suffix("\r\nEND\r\n").expect("it ends so");
+        assert_eq!(head, format!("CONFIG cluster 0 {}", description.len()));
+        let (version, nodes) = description.split_once('\n').expect("two lines");
+        (version.parse::<u64>().expect("a number"), nodes.to_owned())
+    };
+    let (first, nodes) = told();
+    assert_eq!(nodes, format!("127.0.0.1|127.0.0.1|{port}\n"));
+    let mut resp = server.connect();
+    let two = "a.example|10.0.0.1|11211 b.example||11212";
+    let set = format!("CONFIG SET memcached-cluster-nodes \"{two}\"");
+    assert_eq!(resp.line(&set), "+OK\r\n");
+    let (second, nodes) = told();
+    assert_eq!(nodes, format!("{two}\n"));
+    assert!(second > first, "clients look at newer descriptions only");
+    let refused = resp.line("CONFIG SET memcached-cluster-nodes \"a.example:11211\"");
+    assert!(refused.starts_with("-ERR"), "{refused}");
+}
+
+/// The names after `STAT`, without the numbers of classes and connections.
+fn statistics(wire: &mut Wire, request: &str) -> Vec<String> {
+    wire.send(format!("{request}\r\n").as_bytes());
+    let answer = wire.until(b"END\r\n").expect("an answer");
+    let text = String::from_utf8(answer).expect("text");
+    let names = text.lines().filter_map(|line| line.strip_prefix("STAT "));
+    names
+        .filter_map(|line| line.split(' ').next())
+        .map(|name| match name.rsplit_once(':') {
+            Some((_, name)) => name.to_owned(),
+            None => name.to_owned(),
+        })
+        .collect()
+}
+
+#[test]
+fn statistics_have_memcacheds_names_in_its_order() {
+    let Some(memcached) = Server::memcached(&Options::new()) else {
+        return missing("memcached");
+    };
+    let server = Server::start(&Options::new());
+    let mut wires = [&memcached, &server].map(Server::connect_memcached);
+    for wire in &mut wires {
+        check_memcached_on(
+            wire,
+            &[
+                ("set a 1 0 1\r\nx\r\n", "STORED\r\n"),
+                ("get a\r\n", "VALUE a 1 1\r\nx\r\nEND\r\n"),
+            ],
+        );
+    }
+    for request in ["stats", "stats settings", "stats items", "stats slabs"] {
+        let [wanted, told] = wires.each_mut().map(|wire| statistics(wire, request));
+        let mut told = told.iter();
+        for name in wanted.iter().filter(|name| *name != "libevent") {
+            assert!(
+                told.any(|own| own == name),
+                "{request}: no {name}, or out of order"
+            );
+        }
+    }
+}
+
+#[test]
+fn statistics_count_as_memcached_does() {
+    let requests = [
+        "get a\r\n",
+        "set a 0 0 1\r\nx\r\n",
+        "get a a b\r\n",
+        "gat 100 a b\r\n",
+        "mg a v\r\n",
+        "mg a T30\r\n",
+        "mg b T30\r\n",
+        "mg lease N30 v\r\n",
+        "ms a 1 C5\r\nx\r\n",
+        "ms gone 1 C5\r\nx\r\n",
+        "ms a 1 E1000000\r\nx\r\n",
+        "ms a 1 C1000000\r\nx\r\n",
+        "append a 0 0 1\r\ny\r\n",
+        "add a 0 0 1\r\nx\r\n",
+        "cas a 0 0 1 999999999\r\nx\r\n",
+        "ma n N0 J5\r\n",
+        "ma n\r\n",
+        "ma gone\r\n",
+        "incr n 1\r\n",
+        "decr gone 1\r\n",
+        "md a I\r\n",
+        "md a\r\n",
+        "md a\r\n",
+        "delete n\r\n",
+        "touch lease 100\r\n",
+        "add a 0 0 2000000\r\n",
+    ];
+    let counters = [
+        "cmd_get",
+        "cmd_set",
+        "cmd_touch",
+        "get_hits",
+        "get_misses",
+        "delete_misses",
+        "delete_hits",
+        "incr_misses",
+        "incr_hits",
+        "decr_misses",
+        "decr_hits",
+        "cas_misses",
+        "cas_hits",
+        "cas_badval",
+        "touch_hits",
+        "touch_misses",
+        "store_too_large",
+        "curr_items",
+        "total_items",
+    ];
+    let Some(memcached) = Server::memcached(&Options::new()) else {
+        return missing("memcached");
+    };
+    let server = Server::start(&Options::new());
+    let count = |server: &Server| {
+        let mut wire = server.connect_memcached();
+        wire.send(requests.concat().as_bytes());
+        wire.send(&[&[b'x'; 2_000_000][..], b"\r\nmn\r\n"].concat());
+        wire.until(b"MN\r\n").expect("all answers");
+        wire.send(b"stats\r\n");
+        let text = String::from_utf8(wire.until(b"END\r\n").expect("statistics"));
+        let text = text.expect("text");
+        let wanted = counters.map(|name| format!("STAT {name} "));
+        let lines = text
+            .lines()
+            .filter(|line| wanted.iter().any(|name| line.starts_with(name)));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(count(&server), count(&memcached));
 }

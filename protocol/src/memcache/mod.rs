@@ -20,7 +20,7 @@ mod parser;
 pub mod response;
 pub mod text;
 
-pub use parser::{Limits, Parser, Rejection, Step, Then};
+pub use parser::{Limits, Parser, Rejection, Step, TOO_LARGE, Then};
 
 use meta::{ArithmeticMode, MetaFlags, MetaKey, SetMode};
 
@@ -199,7 +199,6 @@ pub enum Cas {
 /// `slabs ...`
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Slabs {
-    Reassign { source: i32, destination: i32 },
     Automove(u32),
     AutomoveRatio(f64),
     AutomoveFreeRatio(f64),

@@ -13,7 +13,7 @@ pub struct Limits {
     pub max_item_size: usize,
     /// Bytes of a line.
     pub max_line_len: usize,
-    /// Bytes of a `get` or `gets` line, which may list keys by the thousand.
+    /// Bytes of a line of `get` and its relatives, which may list keys by the thousand.
     pub max_get_line_len: usize,
 }
 
@@ -25,6 +25,12 @@ const MAX_LINE_LEN: usize = 2048;
 
 /// Enough for 60,000 keys of the longest kind.
 const MAX_GET_LINE_LEN: usize = 16 * 1024 * 1024;
+
+/// Bytes of an item that holds a name and a password.
+const MAX_CREDENTIALS_LEN: usize = 16 * 1024;
+
+/// How a request of the binary protocol begins, and no line does.
+const BINARY_REQUEST: u8 = 0x80;
 
 /// What memcached itself takes of an item's size beside key and value, with 64-bit pointers and CAS.
 const ITEM_OVERHEAD: usize = 59;
@@ -41,6 +47,15 @@ impl Limits {
             max_item_size,
             max_line_len: MAX_LINE_LEN,
             max_get_line_len: MAX_GET_LINE_LEN,
+        }
+    }
+
+    /// For clients that have not said who they are: enough to do so, and no more.
+    pub const fn unauthenticated() -> Self {
+        Limits {
+            max_item_size: MAX_CREDENTIALS_LEN,
+            max_line_len: MAX_LINE_LEN,
+            max_get_line_len: MAX_LINE_LEN,
         }
     }
 
@@ -116,6 +131,8 @@ impl Parser {
     /// Reads the request at the start of `input`. After [`Step::Incomplete`] the next call wants the same bytes and
     /// more.
     ///
+    /// A request of the binary protocol, which is not spoken here, ends the connection.
+    ///
     /// One pass over the line, then, where keys are listed, one as they are taken; data blocks are not looked at. Only
     /// a base64 key allocates.
     pub fn parse<'a>(&mut self, input: &'a [u8], limits: &Limits) -> Step<'a> {
@@ -125,6 +142,12 @@ impl Parser {
         if input.len() < self.whole {
             return Step::Incomplete {
                 needed: self.whole - input.len(),
+            };
+        }
+        if input.first() == Some(&BINARY_REQUEST) {
+            return Step::Reject {
+                consumed: input.len(),
+                rejection: Rejection::close(),
             };
         }
         let end = match self.find_line_end(input, limits) {
@@ -198,8 +221,10 @@ impl Parser {
 
     /// Where the line feed is, looked for where it was not looked for before.
     fn find_line_end(&mut self, input: &[u8], limits: &Limits) -> LineEnd {
-        let is_get = input.starts_with(b"get ") || input.starts_with(b"gets ");
-        let max_len = match is_get {
+        let lists_keys = [&b"get "[..], b"gets ", b"gat ", b"gats "]
+            .iter()
+            .any(|command| input.starts_with(command));
+        let max_len = match lists_keys {
             true => limits.max_get_line_len,
             false => limits.max_line_len,
         };
@@ -345,7 +370,8 @@ impl Rejection<'_> {
 }
 
 pub(super) const BAD_FORMAT: &str = "CLIENT_ERROR bad command line format";
-pub(super) const TOO_LARGE: &str = "SERVER_ERROR object too large for cache";
+/// What a value is refused with that is too long.
+pub const TOO_LARGE: &str = "SERVER_ERROR object too large for cache";
 const BAD_DATA_CHUNK: &str = "CLIENT_ERROR bad data chunk";
 
 /// Shorter lines, carriage return included, are no commands at all.

@@ -19,6 +19,25 @@ type Result<'a, T = Line<'a>> = std::result::Result<T, Refusal<'a>>;
 
 const ERROR: &str = "ERROR";
 const BAD_EXPTIME: &str = "CLIENT_ERROR invalid exptime argument";
+const BAD_SLEEP: &str = "CLIENT_ERROR sleep must be one second or less";
+const BAD_PERCENTAGES: &str = "ERROR hot and warm pcts must not exceed 80";
+const BAD_AGE_RATIOS: &str = "ERROR hot/warm age factors must be greater than 0";
+const NO_REASSIGNMENT: &str = "CLIENT_ERROR slab reassignment disabled";
+const BAD_AUTOMOVE_WINDOW: &str = "CLIENT_ERROR automove window too low or too high";
+const MEMLIMIT_TOO_SMALL: &str = "MEMLIMIT_TOO_SMALL cannot set maxbytes to less than 8m";
+const MEMLIMIT_IN_BYTES: &str = "MEMLIMIT_ADJUST_FAILED input value is megabytes not bytes";
+
+/// MiB that `cache_memlimit` takes: at least these, and fewer than those.
+const MIN_MEMLIMIT: u32 = 8;
+const MAX_MEMLIMIT: u32 = 1_000_000_001;
+
+/// What `slabs automove window` takes: at least this, and less than that.
+const MIN_AUTOMOVE_WINDOW: u32 = 3;
+const MAX_AUTOMOVE_WINDOW: u32 = 10_000;
+
+/// The longest that `lru_crawler sleep` takes, in microseconds.
+const MAX_SLEEP: u32 = 1_000_000;
+
 const BAD_DELTA: &str = "CLIENT_ERROR invalid numeric delta argument";
 
 pub(super) fn parse<'a>(command: &[u8], words: Words<'a>, limits: &Limits) -> Result<'a> {
@@ -218,12 +237,11 @@ fn verbosity(mut words: Words<'_>) -> std::result::Result<Request<'_>, &'static 
 
 fn slabs(words: Words<'_>) -> std::result::Result<Request<'_>, &'static str> {
     let reply = reply_wanted(words);
-    let (words, _) = arguments(words);
+    let (words, mut rest) = arguments(words);
     let command = match words {
-        [Some(b"reassign"), Some(source), Some(destination)] => Slabs::Reassign {
-            source: parse_i32(source).ok_or(BAD_FORMAT)?,
-            destination: parse_i32(destination).ok_or(BAD_FORMAT)?,
-        },
+        [Some(b"reassign"), Some(_), Some(_)] if rest.next().is_none() => {
+            return Err(NO_REASSIGNMENT);
+        }
         [Some(b"automove"), Some(b"ratio"), Some(value)] => {
             Slabs::AutomoveRatio(parse_f64(value).ok_or(ERROR)?)
         }
@@ -231,13 +249,12 @@ fn slabs(words: Words<'_>) -> std::result::Result<Request<'_>, &'static str> {
             Slabs::AutomoveFreeRatio(parse_f64(value).ok_or(ERROR)?)
         }
         [Some(b"automove"), Some(b"window"), Some(value)] => {
-            Slabs::AutomoveWindow(parse_u32(value).ok_or(ERROR)?)
+            match parse_u32(value).ok_or(BAD_FORMAT)? {
+                window @ MIN_AUTOMOVE_WINDOW..MAX_AUTOMOVE_WINDOW => Slabs::AutomoveWindow(window),
+                _ => return Err(BAD_AUTOMOVE_WINDOW),
+            }
         }
-        [
-            Some(b"automove"),
-            Some(b"ratio" | b"freeratio" | b"window"),
-            None,
-        ] => return Err(ERROR),
+        [Some(b"automove"), Some(b"ratio" | b"freeratio"), None] => return Err(ERROR),
         [Some(b"automove"), Some(level), _] => match parse_u32(level).ok_or(BAD_FORMAT)? {
             level @ 0..=2 => Slabs::Automove(level),
             _ => return Err(ERROR),
@@ -251,12 +268,15 @@ fn lru(words: Words<'_>) -> std::result::Result<Request<'_>, &'static str> {
     let reply = reply_wanted(words);
     let (first, mut rest) = arguments(words);
     let command = match first {
-        [Some(b"tune"), Some(hot), Some(warm)] => Lru::Tune {
-            hot_percent: parse_u32(hot).ok_or(ERROR)?,
-            warm_percent: parse_u32(warm).ok_or(ERROR)?,
-            hot_age_ratio: rest.next().and_then(parse_f64).ok_or(ERROR)?,
-            warm_age_ratio: rest.next().and_then(parse_f64).ok_or(ERROR)?,
-        },
+        [Some(b"tune"), Some(hot), Some(warm)] => {
+            let [hot_percent, warm_percent] = [hot, warm].map(parse_u32);
+            let [hot_age_ratio, warm_age_ratio] =
+                std::array::from_fn(|_| rest.next().and_then(parse_f64));
+            tune(
+                [hot_percent.ok_or(ERROR)?, warm_percent.ok_or(ERROR)?],
+                [hot_age_ratio.ok_or(ERROR)?, warm_age_ratio.ok_or(ERROR)?],
+            )?
+        }
         [Some(b"mode"), Some(b"flat"), _] => Lru::Flat,
         [Some(b"mode"), Some(b"segmented"), _] => Lru::Segmented,
         [Some(b"temp_ttl"), Some(ttl), _] => Lru::TempTtl(parse_integer(ttl).ok_or(ERROR)?),
@@ -265,15 +285,33 @@ fn lru(words: Words<'_>) -> std::result::Result<Request<'_>, &'static str> {
     Ok(Request::Lru { command, reply })
 }
 
+fn tune(percents: [u32; 2], age_ratios: [f64; 2]) -> std::result::Result<Lru, &'static str> {
+    let [hot_percent, warm_percent] = percents;
+    let [hot_age_ratio, warm_age_ratio] = age_ratios;
+    if hot_percent.saturating_add(warm_percent) > 80 {
+        return Err(BAD_PERCENTAGES);
+    }
+    if hot_age_ratio <= 0.0 || warm_age_ratio <= 0.0 {
+        return Err(BAD_AGE_RATIOS);
+    }
+    Ok(Lru::Tune {
+        hot_percent,
+        warm_percent,
+        hot_age_ratio,
+        warm_age_ratio,
+    })
+}
+
 fn lru_crawler(words: Words<'_>) -> std::result::Result<Request<'_>, &'static str> {
     let reply = reply_wanted(words);
     let (first, _) = arguments(words);
     let command = match first {
         [Some(b"enable"), ..] => LruCrawler::Enable,
         [Some(b"disable"), ..] => LruCrawler::Disable,
-        [Some(b"sleep"), Some(time), _] => {
-            LruCrawler::SleepMicroseconds(parse_u32(time).ok_or(BAD_FORMAT)?)
-        }
+        [Some(b"sleep"), Some(time), _] => match parse_u32(time).ok_or(BAD_FORMAT)? {
+            time @ ..=MAX_SLEEP => LruCrawler::SleepMicroseconds(time),
+            _ => return Err(BAD_SLEEP),
+        },
         [Some(b"tocrawl"), Some(count), _] => {
             LruCrawler::ToCrawl(parse_u32(count).ok_or(BAD_FORMAT)?)
         }
@@ -287,8 +325,14 @@ fn lru_crawler(words: Words<'_>) -> std::result::Result<Request<'_>, &'static st
 
 fn cache_memlimit(mut words: Words<'_>) -> std::result::Result<Request<'_>, &'static str> {
     let reply = reply_wanted(words);
-    let mebibytes = words.next().and_then(parse_digits).ok_or(ERROR)?;
-    Ok(Request::CacheMemlimit { mebibytes, reply })
+    match words.next().and_then(parse_u32).ok_or(ERROR)? {
+        ..MIN_MEMLIMIT => Err(MEMLIMIT_TOO_SMALL),
+        MAX_MEMLIMIT.. => Err(MEMLIMIT_IN_BYTES),
+        mebibytes => Ok(Request::CacheMemlimit {
+            mebibytes: mebibytes.into(),
+            reply,
+        }),
+    }
 }
 
 fn shutdown(mut words: Words<'_>) -> Request<'_> {

@@ -33,6 +33,18 @@ pub(super) fn cluster_file(name: &str) -> Result<(), &'static str> {
     require(!name.is_empty(), "cluster-config-file can't be empty")
 }
 
+/// `host|ip|port`, where the address may be left out, for each node.
+pub(super) fn cluster_nodes(nodes: &str) -> Result<(), &'static str> {
+    let is_node = |node: &str| {
+        let parts: Vec<&str> = node.split('|').collect();
+        matches!(parts[..], [host, _, port] if !host.is_empty() && port.parse::<u16>().is_ok())
+    };
+    require(
+        nodes.is_empty() || nodes.split(' ').all(is_node) && !nodes.contains(char::is_control),
+        "nodes are host|ip|port, separated by spaces",
+    )
+}
+
 pub(super) fn ipv4(address: &str) -> Result<(), &'static str> {
     require(
         address.is_empty() || address.parse::<Ipv4Addr>().is_ok(),

@@ -109,8 +109,13 @@ directives! {
         memcached_disable_watch: bool = yes_no(false), "memcached-disable-watch", AtRunTime, Effective;
         /// Lets memcached clients stop the server with `shutdown`.
         memcached_allow_shutdown: bool = yes_no(false), "memcached-allow-shutdown", AtStart, Effective;
-        /// Shows a CAS value of 0 for every item, and compares none.
-        memcached_no_cas: bool = yes_no(false), "memcached-no-cas", AtStart, Effective;
+        /// Goes without CAS values.
+        memcached_no_cas: bool = yes_no(false), "memcached-no-cas", AtStart,
+            AcceptedWithoutEffect("items have none until somebody asks for one");
+        /// What `config get cluster` tells clients: `host|ip|port` of each node, separated by spaces; empty tells them of
+        /// this server alone.
+        memcached_cluster_nodes: String = text("").checked(checks::cluster_nodes), "memcached-cluster-nodes", AtRunTime,
+            Effective;
     }
 
     "General" {

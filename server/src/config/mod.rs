@@ -195,6 +195,11 @@ impl Config {
         self.modify(change);
     }
 
+    /// How often settings were changed so far.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
     /// Writes the current settings into the configuration file, keeping its comments and order.
     ///
     /// `users` replaces the file's `user` lines (without that word); `None` keeps them.

@@ -23,6 +23,7 @@ pub(super) fn run(
     request: Request<'_>,
     output: &mut Output,
 ) -> Result {
+    counters.add(Counted::CmdMeta);
     match request {
         Request::MetaGet { key, flags } => get(db, counters, &key, &flags, output),
         Request::MetaSet {
@@ -59,14 +60,13 @@ fn get(
     flags: &MetaFlags<'_>,
     output: &mut Output,
 ) -> Result {
-    counters.add(Counted::CmdGet);
     let name = Key::new(&key.bytes);
     let hit = item::locked(db, name, |db| find(db, name, flags))?;
-    counters.add(if hit.as_ref().is_some_and(|hit| !hit.created) {
-        Counted::GetHits
-    } else {
-        Counted::GetMisses
-    });
+    let touches = hit.is_some() && flags.has(Flag::Exptime);
+    counters.look(touches, hit.is_some());
+    if hit.as_ref().is_some_and(|hit| hit.created) {
+        counters.add(Counted::TotalItems);
+    }
     let Some(hit) = hit else {
         if !flags.has(Flag::Quiet) {
             let mut line = ResponseWriter::new(output);
@@ -249,7 +249,7 @@ fn set(
     let name = Key::new(&key.bytes);
     let mut size = value.len();
     let (status, cas) = item::locked(db, name, |db| {
-        let status = store(db, name, mode, value, flags)?;
+        let status = store(db, counters, name, mode, value, flags)?;
         let done = status == MetaStatus::Done;
         let joins = matches!(mode, SetMode::Append | SetMode::Prepend);
         if done && joins && flags.has(Flag::Size) {
@@ -260,7 +260,10 @@ fn set(
         Ok((status, cas))
     })?;
     let how = match status {
-        MetaStatus::Done => Stored::Yes,
+        MetaStatus::Done => {
+            counters.add(Counted::TotalItems);
+            Stored::Yes
+        }
         MetaStatus::Exists => Stored::Exists,
         MetaStatus::NotFound => Stored::NotFound,
         _ => Stored::No,
@@ -289,6 +292,7 @@ pub(super) fn verb(mode: SetMode, compares: bool) -> &'static str {
 
 fn store(
     db: &mut Db<'_>,
+    counters: &Counters<'_>,
     key: Key<'_>,
     mode: SetMode,
     value: &[u8],
@@ -304,7 +308,10 @@ fn store(
     let mut deadline = item::deadline(flags.exptime().unwrap_or(0), now);
     let mut marks = ItemMarks::default();
     match (mode, found, wanted) {
-        (SetMode::Set | SetMode::Replace, None, Some(_)) => return Ok(MetaStatus::NotFound),
+        (SetMode::Set | SetMode::Replace, None, Some(_)) => {
+            counters.add(Counted::CasMisses);
+            return Ok(MetaStatus::NotFound);
+        }
         (SetMode::Set | SetMode::Replace, Some(found), Some(wanted)) => {
             let cas = item::cas(db, key);
             if wanted != 0 && wanted < cas && flags.has(Flag::Invalidate) {
@@ -313,14 +320,20 @@ fn store(
                 marks.stale = true;
                 marks.won = found.marks.won;
             } else if wanted != cas {
+                counters.add(Counted::CasBadval);
                 return Ok(MetaStatus::Exists);
             }
+            counters.add(Counted::CasHits);
         }
         (SetMode::Append | SetMode::Prepend, Some(_), _) => {
             if wanted.is_some_and(|wanted| wanted != 0 && wanted != item::cas(db, key)) {
                 return Ok(MetaStatus::Exists);
             }
-            text::join(db, key, value, mode == SetMode::Prepend)?;
+            if text::join(db, counters.limits, key, value, mode == SetMode::Prepend)?
+                != Answer::Stored
+            {
+                return Ok(MetaStatus::NotStored);
+            }
             if let Some(cas) = flags.new_cas() {
                 set_cas(db, key, cas);
             }
@@ -402,14 +415,14 @@ fn delete(
         }
         Ok(MetaStatus::Done)
     })?;
-    if status == MetaStatus::Done && !flags.has(Flag::Invalidate) {
-        counters.log.deleted(&key.bytes, "md", len);
+    match status {
+        MetaStatus::Done if flags.has(Flag::Invalidate) => {}
+        MetaStatus::Done => {
+            counters.log.deleted(&key.bytes, "md", len);
+            counters.add(Counted::DeleteHits);
+        }
+        _ => counters.add(Counted::DeleteMisses),
     }
-    counters.add(if status == MetaStatus::Done {
-        Counted::DeleteHits
-    } else {
-        Counted::DeleteMisses
-    });
     if !(flags.has(Flag::Quiet) && status == MetaStatus::Done) {
         let mut writer = ResponseWriter::new(output);
         let mut line = writer.meta(status);
@@ -458,10 +471,11 @@ fn arithmetic(
                 sum
             }
             Sum::Missing => {
-                counters.add(misses);
                 if flags.vivify().is_none() {
+                    counters.add(misses);
                     return Ok(Err(MetaStatus::NotFound));
                 }
+                counters.add(Counted::TotalItems);
                 let initial = flags.initial().unwrap_or(0);
                 let digits = initial.to_string();
                 item::store(db, name, digits.as_bytes(), 0, times.last, flags.new_cas());

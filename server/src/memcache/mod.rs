@@ -76,6 +76,7 @@ impl Memcache {
         worker: &mut Worker,
         db: &mut Db<'_>,
         settings: &Settings,
+        limits: &Limits,
         request: Request<'_>,
     ) -> Option<Then> {
         worker.commands += 1;
@@ -83,6 +84,7 @@ impl Memcache {
         let server = self.session.server.clone();
         let counters = stats::Counters {
             counters: &metrics.memcached,
+            limits,
             log: Log {
                 watchers: &server.watchers,
                 prefixes: &server.prefixes,
@@ -91,6 +93,7 @@ impl Memcache {
         };
         let output = worker.reply.writer.output_mut();
         if !self.session.flags.authenticated {
+            counters.add(stats::Counted::AuthCmds);
             self.authenticate(settings, &request, &mut ResponseWriter::new(output));
             return matches!(request, Request::Quit).then_some(Then::Close);
         }
@@ -200,6 +203,9 @@ impl Memcache {
                 self.session.become_user(user);
                 answer.answer(Answer::Stored);
             }
+            None if !value.contains(&b' ') => {
+                answer.client_error("bad authentication token format");
+            }
             None => {
                 let name = value.split(|&byte| byte == b' ').next().unwrap_or_default();
                 self.session
@@ -268,7 +274,7 @@ impl Memcache {
                 .request(ShutdownRequest::default());
             return Some(Then::Close);
         }
-        ResponseWriter::new(output).line("ERROR: shutdown not enabled");
+        ResponseWriter::new(output).line("SERVER_ERROR: shutdown not enabled");
         None
     }
 }
@@ -325,7 +331,8 @@ impl Protocol for Memcache {
         let now = server::now();
         worker.begin_turn(self.session.version);
         let settings = worker.current_settings(&server);
-        let limits = Limits::new(settings.memcached_item_size_max as usize);
+        let known = Limits::new(settings.memcached_item_size_max as usize);
+        let stranger = Limits::unauthenticated();
         let mut db = Db::new(&server.keyspace, 0, now);
         let mut at = 0;
         let turn = loop {
@@ -341,7 +348,12 @@ impl Protocol for Memcache {
                     then: Then::Read(0),
                 };
             }
-            match self.parser.parse(&input[at..], &limits) {
+            let limits = if self.session.flags.authenticated {
+                &known
+            } else {
+                &stranger
+            };
+            match self.parser.parse(&input[at..], limits) {
                 Step::Request { request, .. }
                     if dispatch::disk_is_behind(&server) && permissions::changes_data(&request) =>
                 {
@@ -352,7 +364,7 @@ impl Protocol for Memcache {
                 }
                 Step::Request { consumed, request } => {
                     at += consumed;
-                    if let Some(then) = self.execute(worker, &mut db, &settings, request) {
+                    if let Some(then) = self.execute(worker, &mut db, &settings, limits, request) {
                         break Turn { consumed: at, then };
                     }
                     if self.watches {
@@ -367,6 +379,11 @@ impl Protocol for Memcache {
                     rejection,
                 } => {
                     at += consumed;
+                    if rejection.response == Some(protocol::memcache::TOO_LARGE)
+                        || rejection.stale.is_some()
+                    {
+                        worker.metrics.memcached[stats::Counted::StoreTooLarge as usize].add(1);
+                    }
                     if let Some(stale) =
                         rejection.stale.filter(|_| self.session.flags.authenticated)
                     {

@@ -7,7 +7,11 @@ use protocol::memcache::{
 };
 use storage::{db::Db, keyspace::Key};
 
-use super::{item, meta, stats::Counters, watch::Stored};
+use super::{
+    item, meta,
+    stats::{Counted, Counters},
+    watch::Stored,
+};
 use crate::{config::Settings, dispatch::memory, session::Session};
 
 /// Makes room before a request that may need some. Whether there is none.
@@ -38,6 +42,7 @@ pub(super) fn refuse(
     request: &Request<'_>,
     answer: &mut ResponseWriter<'_>,
 ) {
+    counters.add(Counted::StoreNoMemory);
     let log = &counters.log;
     let wanted = match request {
         Request::Store {

@@ -1,10 +1,10 @@
 //! Statistics and administration.
 
-use std::sync::atomic::Ordering;
+use std::{net::Ipv4Addr, sync::atomic::Ordering};
 
 use protocol::{
     memcache::{
-        LruCrawler, Reply, Request, Words,
+        Limits, LruCrawler, Reply, Request, Words,
         response::{Answer, ResponseWriter},
     },
     output::Output,
@@ -17,7 +17,10 @@ use crate::{
     config::Settings,
     metrics::{Counter, process},
     server::Server,
-    session::{Session, registry::Wire},
+    session::{
+        Session,
+        registry::{Address, Wire},
+    },
 };
 
 /// What is counted per worker, in the order `stats` lists it.
@@ -41,10 +44,15 @@ pub(super) enum Counted {
     CasBadval,
     TouchHits,
     TouchMisses,
+    CmdMeta,
+    StoreTooLarge,
+    StoreNoMemory,
+    AuthCmds,
+    TotalItems,
 }
 
 /// The counters' names, in the order of [`Counted`].
-const NAMES: [&str; 17] = [
+const NAMES: [&str; 22] = [
     "cmd_get",
     "cmd_set",
     "cmd_flush",
@@ -62,14 +70,20 @@ const NAMES: [&str; 17] = [
     "cas_badval",
     "touch_hits",
     "touch_misses",
+    "cmd_meta",
+    "store_too_large",
+    "store_no_memory",
+    "auth_cmds",
+    "total_items",
 ];
 
-const _: () = assert!(NAMES.len() == Counted::TouchMisses as usize + 1);
+const _: () = assert!(NAMES.len() == Counted::TotalItems as usize + 1);
 const _: () = assert!(NAMES.len() <= crate::metrics::MEMCACHED_COUNTERS);
 
-/// One worker's counters, and who else is told what requests do.
+/// What requests run with: one worker's counters, who else is told what they do, and how large items may be.
 pub(super) struct Counters<'m> {
     pub(super) counters: &'m [Counter],
+    pub(super) limits: &'m Limits,
     pub(super) log: Log<'m>,
 }
 
@@ -78,9 +92,20 @@ impl Counters<'_> {
     pub(super) fn add(&self, counted: Counted) {
         self.counters[counted as usize].add(1);
     }
+
+    /// A look at an item: by `get` and its like, or by one that touches it, which counts as that alone.
+    #[inline]
+    pub(super) fn look(&self, touches: bool, found: bool) {
+        let [command, hits, misses] = match touches {
+            false => [Counted::CmdGet, Counted::GetHits, Counted::GetMisses],
+            true => [Counted::CmdTouch, Counted::TouchHits, Counted::TouchMisses],
+        };
+        self.add(command);
+        self.add(if found { hits } else { misses });
+    }
 }
 
-/// `config get cluster` names this server alone, by this name.
+/// What clients that look for nodes by themselves ask `config get` for.
 const CLUSTER: &[u8] = b"cluster";
 
 pub(super) fn run(
@@ -125,19 +150,16 @@ pub(super) fn run(
             _ => reply,
         },
         Request::ConfigGet { name } if name == CLUSTER => {
-            let address = &session.client.local_address;
-            let (ip, port) = match &**address {
-                crate::session::registry::Address::Tcp(address) => {
-                    (address.ip().to_string(), address.port())
-                }
-                crate::session::registry::Address::Unix(_) => {
-                    ("127.0.0.1".to_owned(), settings.memcached_port)
-                }
-            };
-            answer.config(name, format!("1\nlocalhost|{ip}|{port}\n").as_bytes());
+            let version = server.config.generation() + 1;
+            let nodes = nodes(session, settings);
+            answer.config(name, format!("{version}\n{nodes}\n").as_bytes());
             return Ok(());
         }
-        // There are no slabs, segments, proxies, certificates or second configurations here.
+        Request::RefreshCerts => {
+            answer.line("Error TLS not enabled");
+            return Ok(());
+        }
+        // There are no slabs, segments, proxies or second configurations here.
         Request::Slabs { reply, .. } | Request::Lru { reply, .. } => reply,
         _ => {
             answer.answer(Answer::Error);
@@ -148,6 +170,19 @@ pub(super) fn run(
         answer.answer(Answer::Ok);
     }
     Ok(())
+}
+
+/// The nodes that clients are to use, as `host|ip|port` with spaces between them.
+fn nodes(session: &Session, settings: &Settings) -> String {
+    if !settings.memcached_cluster_nodes.is_empty() {
+        return settings.memcached_cluster_nodes.clone();
+    }
+    let (ip, port) = match &*session.client.local_address {
+        Address::Tcp(address) => (address.ip().to_canonical(), address.port()),
+        Address::Unix(_) => (Ipv4Addr::LOCALHOST.into(), settings.memcached_port),
+    };
+    // The address that the client reached is a name that it can reach.
+    format!("{ip}|{ip}|{port}")
 }
 
 /// Empties database 0 now, or at a time that maintenance watches for.
@@ -511,7 +546,7 @@ fn settings_of(server: &Server, settings: &Settings, answer: &mut ResponseWriter
         ("udpport", "0".to_owned()),
         ("inter", addresses.join(",")),
         ("verbosity", "0".to_owned()),
-        ("oldest", "110".to_owned()),
+        ("oldest", "0".to_owned()),
         (
             "evictions",
             on_off(server.keyspace.eviction.policy().is_some()),
@@ -529,7 +564,7 @@ fn settings_of(server: &Server, settings: &Settings, answer: &mut ResponseWriter
         ("stat_key_prefix", ":".to_owned()),
         ("detail_enabled", yes_no(server.prefixes.is_on())),
         ("reqs_per_event", "20".to_owned()),
-        ("cas_enabled", yes_no(!settings.memcached_no_cas)),
+        ("cas_enabled", yes_no(true)),
         ("tcp_backlog", number(settings.tcp_backlog.into())),
         ("binding_protocol", "ascii".to_owned()),
         ("auth_enabled_sasl", "no".to_owned()),

@@ -2,7 +2,7 @@
 
 use protocol::{
     memcache::{
-        Cas, Reply, Request, StoreVerb, Words,
+        Cas, Limits, Reply, Request, StoreVerb, Words,
         response::{Answer, ResponseWriter},
     },
     output::Output,
@@ -27,14 +27,18 @@ pub(super) fn run(
 ) -> Result {
     match request {
         Request::Get { keys, cas } => {
-            each(db, keys, |db, key| get(db, counters, key, cas, output))?;
+            each(db, keys, |db, key| {
+                let found = get(db, key, cas, output)?;
+                counters.look(false, found);
+                Ok(())
+            })?;
             ResponseWriter::new(output).answer(Answer::End);
         }
         Request::GetAndTouch { exptime, keys, cas } => {
             let deadline = item::deadline(exptime, db.now());
             each(db, keys, |db, key| {
-                counters.add(Counted::CmdTouch);
-                get(db, counters, key, cas, output)?;
+                let found = get(db, key, cas, output)?;
+                counters.look(true, found);
                 item::locked(db, key, |db| {
                     if db.peek(key).is_some() {
                         item::touch(db, key, deadline);
@@ -53,9 +57,21 @@ pub(super) fn run(
             reply,
         } => {
             counters.add(Counted::CmdSet);
-            let answer = store(db, counters, verb, Key::new(key), flags, exptime, value)?;
+            let answer = match verb {
+                StoreVerb::Append | StoreVerb::Prepend => {
+                    let name = Key::new(key);
+                    let in_front = verb == StoreVerb::Prepend;
+                    item::locked(db, name, |db| {
+                        join(db, counters.limits, name, value, in_front)
+                    })?
+                }
+                _ => store(db, counters, verb, Key::new(key), flags, exptime, value)?,
+            };
             let how = match answer {
-                Answer::Stored => Stored::Yes,
+                Answer::Stored => {
+                    counters.add(Counted::TotalItems);
+                    Stored::Yes
+                }
                 Answer::Exists => Stored::Exists,
                 Answer::NotFound => Stored::NotFound,
                 _ => Stored::No,
@@ -100,7 +116,6 @@ pub(super) fn run(
             exptime,
             reply,
         } => {
-            counters.add(Counted::CmdTouch);
             let key = Key::new(key);
             let deadline = item::deadline(exptime, db.now());
             let found = item::locked(db, key, |db| {
@@ -111,11 +126,7 @@ pub(super) fn run(
                 }
                 Ok(found)
             })?;
-            counters.add(if found {
-                Counted::TouchHits
-            } else {
-                Counted::TouchMisses
-            });
+            counters.look(true, found);
             answer_if(
                 reply,
                 output,
@@ -164,14 +175,8 @@ fn each(
     }
 }
 
-fn get(
-    db: &mut Db<'_>,
-    counters: &Counters<'_>,
-    key: Key<'_>,
-    cas: Cas,
-    output: &mut Output,
-) -> Result {
-    counters.add(Counted::CmdGet);
+/// Writes the item, if there is one. Whether there is.
+fn get(db: &mut Db<'_>, key: Key<'_>, cas: Cas, output: &mut Output) -> Result<bool> {
     let found = item::locked(db, key, |db| {
         // Counts hit or miss for the keyspace as well.
         let _ = db.get(key);
@@ -185,19 +190,15 @@ fn get(
         }
         Ok(found.map(|found| (found, cas)))
     })?;
-    counters.add(if found.is_some() {
-        Counted::GetHits
-    } else {
-        Counted::GetMisses
-    });
-    if let Some((found, cas)) = found {
-        let mut answer = ResponseWriter::new(output);
-        match found.value {
-            Value::Small(bytes) => answer.value(key.bytes, found.flags, &bytes, cas),
-            Value::Shared(bytes) => answer.value_shared(key.bytes, found.flags, bytes, cas),
-        }
+    let Some((found, cas)) = found else {
+        return Ok(false);
+    };
+    let mut answer = ResponseWriter::new(output);
+    match found.value {
+        Value::Small(bytes) => answer.value(key.bytes, found.flags, &bytes, cas),
+        Value::Shared(bytes) => answer.value_shared(key.bytes, found.flags, bytes, cas),
     }
-    Ok(())
+    Ok(true)
 }
 
 fn store(
@@ -218,9 +219,7 @@ fn store(
         };
         match verb {
             StoreVerb::Add if exists => return Ok(Answer::NotStored),
-            StoreVerb::Replace | StoreVerb::Append | StoreVerb::Prepend if !exists => {
-                return Ok(Answer::NotStored);
-            }
+            StoreVerb::Replace if !exists => return Ok(Answer::NotStored),
             StoreVerb::Cas(_) if !exists => {
                 counters.add(Counted::CasMisses);
                 return Ok(Answer::NotFound);
@@ -230,8 +229,6 @@ fn store(
                 return Ok(Answer::Exists);
             }
             StoreVerb::Cas(_) => counters.add(Counted::CasHits),
-            StoreVerb::Append => return join(db, key, value, false),
-            StoreVerb::Prepend => return join(db, key, value, true),
             _ => {}
         }
         item::store(db, key, value, flags, deadline, None);
@@ -239,11 +236,20 @@ fn store(
     })
 }
 
-/// Puts bytes before or behind an item's value; flags and exptime stay.
-pub(super) fn join(db: &mut Db<'_>, key: Key<'_>, value: &[u8], in_front: bool) -> Result<Answer> {
+/// Puts bytes before or behind an item's value, if that still is an item then; flags and exptime stay.
+pub(super) fn join(
+    db: &mut Db<'_>,
+    limits: &Limits,
+    key: Key<'_>,
+    value: &[u8],
+    in_front: bool,
+) -> Result<Answer> {
     let Some(found) = item::find(db, key)? else {
         return Ok(Answer::NotStored);
     };
+    if found.value.len() + value.len() > limits.max_value_len(key.bytes, found.flags) {
+        return Ok(Answer::NotStored);
+    }
     let joined = if in_front {
         [value, found.value.bytes()]
     } else {

@@ -18,15 +18,14 @@ pub(super) fn next(g: &mut Generator) -> Step {
     let request = match g.random.below(100) {
         0..20 => store(g),
         20..28 => get(g),
-        28..31 => format!("gat {} {}\r\n", exptime(g), short_key(g)).into_bytes(),
-        31..34 => format!("gats {} {} {}\r\n", exptime(g), short_key(g), short_key(g)).into_bytes(),
+        28..34 => get_and_touch(g),
         34..39 => line(g, "delete"),
         39..42 => format!("touch {} {}{}\r\n", text_key(g), exptime(g), noreply(g)).into_bytes(),
         42..62 => meta_get(g),
         62..84 => meta_set(g),
         84..94 => meta_delete(g),
         94..96 => format!("me {}\r\n", text_key(g)).into_bytes(),
-        96 => format!("verbosity 0{}\r\n", noreply(g)).into_bytes(),
+        96 => administration(g),
         _ => nonsense(g),
     };
     step(request)
@@ -197,10 +196,17 @@ fn store(g: &mut Generator) -> Vec<u8> {
 /// Nothing wrong with the line: a long data block that is not taken as one would be an endless line, whose fate depends
 /// on how much of it the server happens to read at once.
 fn large(g: &mut Generator) -> Vec<u8> {
+    // Two of the fourth kind, one appended to the other, are no item any more.
     let len = *g
         .random
-        .pick(&[&70_000, &20_000, &4_000, &(1024 * 1024 + 1)]);
-    let head = format!("set {} 0 0 {len}\r\n", String::from_utf8_lossy(&g.key()));
+        .pick(&[&70_000, &20_000, &4_000, &600_000, &(1024 * 1024 + 1)]);
+    let key = short_key(g);
+    let head = match g.random.below(4) {
+        0 => format!("append {key} 0 0 {len}\r\n"),
+        1 => format!("prepend {key} 0 0 {len}\r\n"),
+        2 => format!("ms {key} {len} M{} s\r\n", g.random.pick(&["A", "P"])),
+        _ => format!("set {key} 0 0 {len}\r\n"),
+    };
     [head.as_bytes(), &vec![b'w'; len], b"\r\n"].concat()
 }
 
@@ -222,6 +228,56 @@ fn get(g: &mut Generator) -> Vec<u8> {
     }
     line.push_str("\r\n");
     line.into_bytes()
+}
+
+fn get_and_touch(g: &mut Generator) -> Vec<u8> {
+    let mut line = format!("{} {}", g.random.pick(&["gat", "gats"]), exptime(g));
+    for _ in 0..=g.random.below(3) {
+        line.push(' ');
+        line.push_str(&short_key(g));
+    }
+    line.push_str("\r\n");
+    line.into_bytes()
+}
+
+/// What changes nothing but the items, and is answered the same whatever went before.
+fn administration(g: &mut Generator) -> Vec<u8> {
+    let lines = [
+        "verbosity 0",
+        "verbosity",
+        "verbosity x",
+        "flush_all",
+        "flush_all 0",
+        "flush_all x",
+        "cache_memlimit 7",
+        "cache_memlimit x",
+        "cache_memlimit 4294967296",
+        "cache_memlimit 1000000001",
+        "cache_memlimit 64",
+        "lru tune 40 41 1 1",
+        "lru tune 10 10 0 1",
+        "lru tune 10 10 1",
+        "lru bogus",
+        "lru_crawler sleep 1000001",
+        "lru_crawler sleep x",
+        "lru_crawler tocrawl x",
+        "lru_crawler bogus",
+        "slabs automove 3",
+        "slabs automove x",
+        "slabs automove window 2",
+        "slabs automove window 10000",
+        "slabs bogus",
+        "stats bogus",
+        "stats detail bogus",
+    ];
+    let line = g.random.pick(&lines).to_owned();
+    // `stats` knows no `noreply`.
+    let noreply = if line.starts_with("stats") {
+        ""
+    } else {
+        noreply(g)
+    };
+    format!("{line}{noreply}\r\n").into_bytes()
 }
 
 fn line(g: &mut Generator, verb: &str) -> Vec<u8> {
