@@ -15,7 +15,10 @@ use server::{
     commands,
     config::{self, Answer, Config, Invocation, Settings},
     log, maintenance,
-    net::listener::{self, Listening},
+    net::{
+        descriptors,
+        listener::{self, Listening},
+    },
     persistence::{aof, recovery, snapshot},
     replication, runtime,
     server::{Server, ShutdownRequest},
@@ -27,6 +30,8 @@ use tokio::{
     sync::oneshot,
 };
 
+// A sanitizer sees only what the system's allocator hands out; memory is not counted then, nor limited.
+#[cfg(not(sanitized))]
 #[global_allocator]
 static ALLOCATOR: storage::alloc::Allocator = storage::alloc::Allocator;
 
@@ -72,6 +77,10 @@ fn serve(config: Config) -> ExitCode {
         config::VALKEY_VERSION,
         std::process::id()
     ));
+    if let Err(message) = descriptors::prepare(&config) {
+        log::warning(&message);
+        return ExitCode::FAILURE;
+    }
     let listeners = match bind(&config) {
         Ok(listeners) => listeners,
         Err(message) => {

@@ -11,6 +11,7 @@ use crate::{
         error::Error,
     },
     log,
+    net::descriptors,
     persistence::aof,
     server::Server,
     session::{
@@ -112,6 +113,12 @@ fn set(session: &mut Session, args: &Args<'_>, reply: &mut Reply) -> Result {
         server.config.rollback(&changes);
         let reason = "sockets are bound when the server starts; change it in the file and restart";
         return Err(refused(SetError::not_applied(name, reason)));
+    }
+    if changes.contains("maxclients")
+        && let Err(reason) = descriptors::allow(&server.config.settings())
+    {
+        server.config.rollback(&changes);
+        return Err(refused(SetError::not_applied("maxclients", &reason)));
     }
     server.apply_settings();
     if changes.contains("requirepass") {

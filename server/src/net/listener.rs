@@ -3,12 +3,12 @@
 use std::{
     io,
     net::{SocketAddr, ToSocketAddrs},
-    os::unix::fs::PermissionsExt,
     path::Path,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
+use rustix::{fs::Mode, process::umask};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, UnixListener};
 
@@ -89,16 +89,19 @@ fn is_missing(error: &io::Error) -> bool {
         || [Some(libc::EAFNOSUPPORT), Some(libc::EPROTONOSUPPORT)].contains(&error.raw_os_error())
 }
 
-/// Binds a Unix socket, in place of one that a former server left behind.
+/// Binds a Unix socket, in place of one that a former server left behind. With permissions other than 0 it has them from
+/// the first moment, so that nobody connects in between; no other thread may make files meanwhile.
 ///
 /// # Errors
-/// The path cannot be bound or given its permissions.
+/// The path cannot be bound.
 pub fn bind_unix(path: &Path, permissions: u32, wire: Wire) -> io::Result<Listening> {
     let _ = std::fs::remove_file(path);
-    let listener = std::os::unix::net::UnixListener::bind(path)?;
-    if permissions != 0 {
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(permissions))?;
+    let usual = (permissions != 0).then(|| umask(Mode::from_raw_mode(!permissions & 0o777)));
+    let listener = std::os::unix::net::UnixListener::bind(path);
+    if let Some(usual) = usual {
+        umask(usual);
     }
+    let listener = listener?;
     listener.set_nonblocking(true)?;
     Ok(Listening::Unix(
         listener,
