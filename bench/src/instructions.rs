@@ -52,7 +52,10 @@ const TYPES: &[&str] = &[
     "sadd",
     "xadd",
 ];
-const PIPELINES: &[usize] = &[1, 16];
+const PIPELINES: [usize; 2] = [1, 16];
+
+/// What is counted on the current main line, as `.ci/run` checks it; from the workspace's root.
+const BASELINE: &str = "bench/instructions.json";
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -65,6 +68,9 @@ pub(crate) struct Options {
     /// Commands of the other data types too
     #[arg(long)]
     all: bool,
+    /// Pipeline depths; at 1 the counts depend on how many clients ask at once, and vary
+    #[arg(long, value_delimiter = ',', default_values_t = PIPELINES)]
+    pipeline: Vec<usize>,
     /// The ferrite program [default: beside this one]
     #[arg(long)]
     ferrite: Option<PathBuf>,
@@ -72,13 +78,13 @@ pub(crate) struct Options {
     #[arg(long)]
     peers: Option<PathBuf>,
     /// Fail if a command needs more instructions than this file says
-    #[arg(long)]
+    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = BASELINE)]
     check: Option<PathBuf>,
     /// How much more is tolerated with --check
     #[arg(long, default_value = "3%")]
     margin: String,
     /// Write the counts to this file, for --check
-    #[arg(long)]
+    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = BASELINE)]
     write: Option<PathBuf>,
 }
 
@@ -92,7 +98,7 @@ pub(crate) fn command(options: &Options) -> Result<()> {
         &peers,
     )?;
     let contestant = contestants.first().ok_or("no such server")?;
-    let counts = Counter::start(contestant)?.count(&options.commands())?;
+    let counts = Counter::start(contestant)?.count(&options.commands(), &options.pipeline)?;
     if let Some(path) = &options.write {
         let rounded: BTreeMap<&str, u64> = counts
             .iter()
@@ -154,7 +160,7 @@ impl Counter {
     }
 
     /// Prints and returns instructions per operation by name, such as `get p16`.
-    fn count(mut self, commands: &[String]) -> Result<Vec<(String, f64)>> {
+    fn count(mut self, commands: &[String], pipelines: &[usize]) -> Result<Vec<(String, f64)>> {
         let protocol = self.server.contestant.protocol;
         // HGET and RPOP are to find something.
         let fill = if commands
@@ -185,7 +191,7 @@ impl Counter {
         );
         let mut counts = Vec::new();
         for command in commands.iter().filter(|command| speaks(command, protocol)) {
-            for &pipeline in PIPELINES {
+            for &pipeline in pipelines {
                 let each = match self.per_operation(command, pipeline) {
                     Ok(each) => each,
                     Err(error) => {
