@@ -388,3 +388,106 @@ fn a_log_with_times_is_cut_at_one_of_them() {
     }
     let _ = fs::remove_dir_all(&directory);
 }
+
+/// A random command of a client that shares its keys with others, across databases.
+fn random_line(random: &mut Random) -> String {
+    let mut key = |word: &str| format!("{word}:{}", random.below(20));
+    let (text, list, set, other) = (key("text"), key("list"), key("set"), key("set"));
+    let (number, target) = (key("number"), key("list"));
+    let value = random.below(1000);
+    match random.below(24) {
+        0 | 1 => format!("SET {text} {value}"),
+        2 => format!("APPEND {text} {value}"),
+        3 => format!("INCRBY {number} {value}"),
+        4 => format!("MSET {text} {value} {number} {value}"),
+        5 | 6 => format!("RPUSH {list} {value}"),
+        7 => format!("LPOP {list}"),
+        8 => format!("LMOVE {list} {target} LEFT RIGHT"),
+        9 => format!("RENAME {list} {target}"),
+        10 => format!("SADD {set} {value}"),
+        11 => format!("SPOP {set}"),
+        12 => format!("SUNIONSTORE {set} {set} {other}"),
+        13 => format!("SMOVE {set} {other} {value}"),
+        14 => format!("HSET hash:{value} a {value}"),
+        15 => format!("DEL {text} {list}"),
+        16 => format!(
+            "EVAL \"redis.call('INCR', KEYS[1]) redis.call('APPEND', KEYS[2], 'x')\" 2 {number} {text}"
+        ),
+        17 => format!("MOVE {text} {}", value % 3),
+        18 => format!("COPY {text} {text}:copy DB {} REPLACE", value % 3),
+        19 => format!("SORT {list} BY nosort STORE {target}"),
+        20 => format!("EXPIRE {text} 100000"),
+        21 => format!("SELECT {}", value % 3),
+        22 if value < 20 => format!("SWAPDB {} {}", value % 3, value % 2),
+        22 if value < 25 => "FLUSHDB".to_owned(),
+        _ => format!("GETDEL {text}"),
+    }
+}
+
+/// What several threads replay is what one does, and what was there.
+#[test]
+fn a_log_of_concurrent_commands_is_replayed_in_order_by_several_threads() {
+    let directory = new_directory();
+    let logged = options(&directory, "no").set("enable-debug-command", "yes");
+    let server = Server::ferrite(&logged);
+    let seed = Random::seed_of_this_run();
+    thread::scope(|scope| {
+        for client in 0..4 {
+            let mut wire = server.connect();
+            scope.spawn(move || {
+                let mut random = Random::new(seed.wrapping_add(client));
+                for _ in 0..if in_ci() { 1000 } else { 300 } {
+                    let in_transaction = random.below(8) == 0;
+                    let count = if in_transaction {
+                        random.between(1, 4)
+                    } else {
+                        1
+                    };
+                    let mut lines: Vec<String> =
+                        (0..count).map(|_| random_line(&mut random)).collect();
+                    if in_transaction {
+                        lines.insert(0, "MULTI".to_owned());
+                        lines.push("EXEC".to_owned());
+                    }
+                    for line in lines {
+                        wire.line(&line);
+                    }
+                }
+            });
+        }
+    });
+    let data = server.connect().line("DEBUG DIGEST");
+    end(server);
+    for threads in ["1", "2", "5"] {
+        let server = Server::ferrite(&logged.clone().set("io-threads", threads));
+        let replayed = server.connect().line("DEBUG DIGEST");
+        assert_eq!(replayed, data, "{threads} threads, FERRITE_SEED={seed}");
+        end(server);
+    }
+    let _ = fs::remove_dir_all(&directory);
+}
+
+/// What clients would be refused now was acknowledged when it was logged.
+#[test]
+fn everything_is_replayed_whatever_is_refused_now() {
+    let directory = new_directory();
+    let server = Server::ferrite(&options(&directory, "no"));
+    let mut wire = server.connect();
+    let value = "x".repeat(1000);
+    wire.line("MULTI");
+    for number in 0..2000 {
+        wire.line(&format!("SET key:{number} {value}"));
+    }
+    wire.line("EXEC");
+    end(server);
+    for (name, setting) in [
+        ("min-replicas-to-write", "1"),
+        ("maxmemory", "1mb"),
+        ("client-query-buffer-limit", "1mb"),
+    ] {
+        let server = Server::ferrite(&options(&directory, "no").set(name, setting));
+        assert_eq!(server.connect().line("DBSIZE"), ":2000\r\n", "{name}");
+        end(server);
+    }
+    let _ = fs::remove_dir_all(&directory);
+}

@@ -58,6 +58,13 @@ fn count_until_killed(
                 }
             });
         }
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let is_empty =
+            |mine: &Mutex<Vec<_>>| mine.lock().expect("nobody panics with it").is_empty();
+        while acknowledged.iter().any(is_empty) {
+            assert!(Instant::now() < deadline, "each client is served in time");
+            thread::sleep(Duration::from_millis(1));
+        }
         thread::sleep(pause);
         server.signal("KILL");
         let killed = Instant::now();
@@ -103,13 +110,12 @@ fn check_round(directory: &Path, fsync: &str, pause: Duration, window: Duration,
         let found = count(&mut wire, number);
         let must = must.map_or(0, |&(_, count)| count);
         assert!(found >= must, "{fsync}: {found} of {must} counts are there");
-        assert!(!mine.is_empty(), "{fsync}: nothing was acknowledged");
     }
 }
 
 #[test]
 fn always_loses_nothing_when_the_power_fails() {
-    let rounds = rounds(8, 60);
+    let rounds = rounds(8, 200);
     let mut random = Random::new(Random::seed_of_this_run());
     let directory = new_directory();
     for round in 0..rounds {

@@ -420,3 +420,33 @@ fn bulk(reply: &[u8]) -> &[u8] {
     let start = find(reply, b"\r\n").expect("a bulk string") + 2;
     &reply[start..reply.len() - 2]
 }
+
+#[test]
+fn populated_data_is_the_reference_servers() {
+    let options = Options::new().set("enable-debug-command", "yes");
+    let ours = Server::ferrite(&options);
+    let Some(theirs) = Server::valkey(&options) else {
+        missing("valkey-server");
+        return;
+    };
+    let (mut ours, mut theirs) = (ours.connect(), theirs.connect());
+    for line in [
+        "SET key:3 existing",
+        "DEBUG POPULATE 10",
+        "DEBUG POPULATE 10 sized 20",
+        "DEBUG POPULATE 10 short 3",
+        "DEBUG POPULATE 10 natural 0",
+        "DEBUG POPULATE 10 bad -1",
+        "DEBUG POPULATE 10 bad x",
+        "DEBUG POPULATE -5",
+        "DEBUG POPULATE x",
+        "DEBUG POPULATE",
+        "DEBUG POPULATE 5 a 5 6",
+        "GET natural:1",
+        "DBSIZE",
+        "DEBUG DIGEST",
+        "DEBUG DIGEST-VALUE key:1 missing key:2",
+    ] {
+        assert_eq!(ours.line(line), theirs.line(line), "{line}");
+    }
+}

@@ -301,15 +301,16 @@ fn describe(db: &mut Db<'_>, key: Key<'_>, reply: &mut Reply) -> Result {
 
 /// Creates `prefix:0` and so on, holding `value:0` and so on, filled up with zeros to a size if one is given.
 fn populate(session: &Session, db: &mut Db<'_>, args: &Args<'_>) -> Result {
-    let count = args.integer(2)?;
-    if count < 0 {
-        return Err(Error::from_static(
-            "ERR value is out of range, must be positive",
-        ));
-    }
+    let positive = |index| {
+        args.integer(index)
+            .ok()
+            .and_then(|number| usize::try_from(number).ok())
+            .ok_or(Error::NOT_POSITIVE)
+    };
+    let count = positive(2)?;
     let prefix = args.get(3).unwrap_or(b"key");
     let size = match args.len() {
-        5 => Some(usize::try_from(args.integer(4)?).map_err(|_| Error::NOT_POSITIVE)?),
+        5 => Some(positive(4)?).filter(|&size| size > 0),
         _ => None,
     };
     let limit = session.server.config.settings().proto_max_bulk_len;

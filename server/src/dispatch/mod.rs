@@ -350,6 +350,13 @@ fn admit(
     reply: &mut Reply,
 ) -> Result<Gate> {
     let command = registered.command;
+    if session.flags.loads {
+        // It was let in when it was logged.
+        return match session.flags.in_transaction {
+            true => commands_in_transaction(session, registered, args, reply),
+            false => Ok(Gate::Open),
+        };
+    }
     if !session.flags.authenticated && !command.has(Flag::NoAuth) {
         return Err(Error::NO_AUTH);
     }
@@ -398,9 +405,8 @@ fn admit(
 #[inline]
 fn refused_while_loading(session: &Session, command: &Command) -> bool {
     let loading = &session.server.loading;
-    let refuses = loading.is_active() && !command.has(Flag::Loading)
-        || loading.is_beside() && has_or_queues(session, command, Flag::NoAsyncLoading);
-    refuses && !session.flags.loads
+    loading.is_active() && !command.has(Flag::Loading)
+        || loading.is_beside() && has_or_queues(session, command, Flag::NoAsyncLoading)
 }
 
 /// Whether a command may not run since a script runs for too long. Commands on keys may: they find out whether the
@@ -723,6 +729,8 @@ fn call_or_wait(
     let (server, no_touch) = (&session.server, session.flags.no_touch);
     match attempt(server, no_touch, db, registered.command, args, reply)? {
         Progress::Done => {}
+        // What was logged waited for nothing.
+        Progress::Wait { .. } if session.flags.loads => {}
         Progress::Wait { timeout_ms, .. } => {
             let words = std::mem::take(&mut reply.replaced_words);
             blocking::wait(session, db, registered, args, timeout_ms, &words);

@@ -4,6 +4,7 @@
 //! read the batches' values and put them in. Entries have no order among them, so none is kept.
 
 use std::{
+    collections::VecDeque,
     io::Read,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
@@ -36,6 +37,10 @@ use crate::{
 
 /// Batches that wait for each thread, at most.
 const QUEUED: usize = 4;
+
+/// Entries that are read before the first of them is put in, so that the places for their keys come into the cache
+/// meanwhile.
+const AHEAD: usize = 16;
 
 /// What to do with a key that is there already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -249,13 +254,30 @@ impl Loader<'_> {
         loaded: &mut Loaded,
     ) -> Result<(), (u64, String)> {
         let limits = Limits::from(&self.server.keyspace.settings);
-        let put = |record| self.put_record(db, record, loaded);
-        batch
-            .read(limits, self.now, put)
-            .map_err(|error| match error {
-                BatchError::Unsound { error, position } => (position, explain(error, position)),
-                BatchError::Refused(reason) => (batch.position(), reason),
-            })
+        let mut ahead = VecDeque::with_capacity(AHEAD + 1);
+        let read = batch.read(limits, self.now, |record| {
+            if let Record::Entry(entry) = &record {
+                let hash = storage::hash::hash(&entry.key);
+                self.keyspace.prefetch(db.index(), hash);
+            }
+            ahead.push_back(record);
+            if ahead.len() <= AHEAD {
+                return Ok(());
+            }
+            let first = ahead.pop_front().expect("it is not empty");
+            self.put_record(db, first, loaded)
+        });
+        if let Err(BatchError::Refused(reason)) = read {
+            return Err((batch.position(), reason));
+        }
+        for record in ahead {
+            self.put_record(db, record, loaded)
+                .map_err(|reason| (batch.position(), reason))?;
+        }
+        read.map_err(|error| match error {
+            BatchError::Unsound { error, position } => (position, explain(error, position)),
+            BatchError::Refused(reason) => (batch.position(), reason),
+        })
     }
 
     fn put_record(

@@ -19,6 +19,7 @@ use storage::{
 use super::{aof, recovery, snapshot};
 use crate::{
     config::Config,
+    dispatch::{command::Flag, table::table},
     server::{self, Server},
 };
 
@@ -227,4 +228,89 @@ fn a_changed_log_is_loaded_or_refused() {
         }
     }
     assert!(loaded > 0 && refused > 0, "{loaded} {refused}");
+}
+
+/// Words that commands may have, and that they may not.
+const WORDS: [&str; 36] = [
+    "text",
+    "number",
+    "long",
+    "list",
+    "set",
+    "hash",
+    "ranking",
+    "stream",
+    "counted",
+    "field",
+    "a",
+    "b",
+    "",
+    "0",
+    "1",
+    "2",
+    "-1",
+    "5",
+    "9223372036854775807",
+    "-9223372036854775808",
+    "4102444800000",
+    "1.5",
+    "inf",
+    "nan",
+    "1-1",
+    "-",
+    "+",
+    "(1",
+    "[a",
+    "*",
+    "NX",
+    "GT",
+    "COUNT",
+    "LEFT",
+    "STREAMS",
+    "group",
+];
+
+/// Logs of commands that change data, with words that may be anything.
+#[test]
+fn a_log_of_any_words_is_loaded_or_refused() {
+    let directory = Directory::new();
+    let server = server(&directory.0, "appendonly yes");
+    let mut seed = 1u64;
+    let mut below = |bound: usize| {
+        seed = seed
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) as usize % bound
+    };
+    let writes: Vec<&str> = table()
+        .commands()
+        .iter()
+        .map(|registered| registered.command)
+        .filter(|command| command.is_write() && !command.has(Flag::Admin))
+        .map(|command| command.name)
+        .collect();
+    assert!(writes.len() > 80, "{}", writes.len());
+    let sample: Vec<u8> = COMMANDS.iter().flat_map(|line| encode(line)).collect();
+    let mut changed = 0;
+    for _ in 0..if std::env::var("CI").is_ok() {
+        2000
+    } else {
+        300
+    } {
+        let mut bytes = sample.clone();
+        for _ in 0..40 {
+            let mut line = writes[below(writes.len())].to_owned();
+            for _ in 0..below(7) {
+                line = format!("{line} {}", WORDS[below(WORDS.len())]);
+            }
+            bytes.extend(encode(&line));
+        }
+        assert_eq!(load_log(&server, &bytes), Ok(()));
+        let keys: usize = (0..16)
+            .map(|database| server.keyspace.len(database).unwrap())
+            .sum();
+        changed += usize::from(keys != 14);
+        assert_eq!(server.metrics.panics.load(Ordering::Relaxed), 0);
+    }
+    assert!(changed > 100, "{changed}");
 }

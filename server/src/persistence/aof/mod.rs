@@ -6,6 +6,7 @@
 //! RDB file) and increments, listed in a manifest.
 
 mod base;
+mod lanes;
 mod manifest;
 mod replay;
 mod rewrite;

@@ -5,28 +5,24 @@ use std::{
     io::{self, Read},
     path::Path,
     sync::{Arc, atomic::Ordering},
+    thread,
     time::Instant,
 };
 
 use protocol::{
     limits::Limits,
-    resp::{
-        reply::{ReplyWriter, Version},
-        request::{RequestParser, Step},
-    },
+    resp::request::{RequestParser, Span, Step},
 };
-use storage::{clock::Moment, db::Db};
 
 use super::{
     base,
+    lanes::{Lanes, Unfinished},
     manifest::{Manifest, Part},
 };
 use crate::{
-    dispatch::{self, args::Args, command::Reply},
+    dispatch::{self, args::Args},
     log,
-    persistence::loader,
-    server::{self, Server},
-    session::Session,
+    server::Server,
 };
 
 /// Bytes read at once.
@@ -37,8 +33,18 @@ const CHUNK: usize = 1 << 20;
 /// # Errors
 /// What is wrong with the files: the server must not start on half the data.
 pub fn load(server: &Arc<Server>) -> Result<(), String> {
-    let settings = server.config.settings();
     prepare(server)?;
+    let total = load_parts(server)?;
+    server.keyspace.statistics.dirty.store(0, Ordering::Relaxed);
+    let status = &server.aof.status;
+    status.current_size.store(total, Ordering::Relaxed);
+    status.base_size.store(total, Ordering::Relaxed);
+    Ok(())
+}
+
+/// Loads all files of the log. Returns their size.
+fn load_parts(server: &Arc<Server>) -> Result<u64, String> {
+    let settings = server.config.settings();
     let (directory, manifest) = {
         let files = server.aof.files.lock();
         (files.directory.clone(), files.manifest.clone())
@@ -65,11 +71,7 @@ pub fn load(server: &Arc<Server>) -> Result<(), String> {
             started.elapsed().as_secs_f64()
         ));
     }
-    server.keyspace.statistics.dirty.store(0, Ordering::Relaxed);
-    let status = &server.aof.status;
-    status.current_size.store(total, Ordering::Relaxed);
-    status.base_size.store(total, Ordering::Relaxed);
-    Ok(())
+    Ok(total)
 }
 
 /// Finds the directory that the settings name, which is made if it is not there, and reads its manifest.
@@ -178,7 +180,7 @@ fn load_file(server: &Arc<Server>, path: &Path, may_cut: bool) -> Result<u64, Tr
     let mut head = [0; 9];
     let head_len = read_up_to(&mut file, &mut head).map_err(Trouble::Unreadable)?;
     io::Seek::rewind(&mut file).map_err(Trouble::Unreadable)?;
-    let mut replay = Replay::new(server);
+    let mut replay = Replay { server, good: 0 };
     let is_rdb = head_len >= 5 && (head.starts_with(b"REDIS") || head.starts_with(b"VALKEY"));
     let (mut input, start): (Box<dyn Read>, u64) = if is_rdb {
         let (rest, length) = base::load(server, file).map_err(Trouble::Base)?;
@@ -220,29 +222,33 @@ fn read_up_to(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
     Ok(filled)
 }
 
-/// Runs a file's commands on behalf of nobody.
-struct Replay {
-    session: Session,
-    reply: Reply,
-    commands: u64,
+/// Reads a file's commands and has them run.
+struct Replay<'s> {
+    server: &'s Arc<Server>,
     /// Bytes up to the end of the last command that stands on its own.
     good: u64,
 }
 
-impl Replay {
-    fn new(server: &Arc<Server>) -> Replay {
-        let mut session = Session::internal(server.clone());
-        session.flags.loads = true;
-        Replay {
-            session,
-            reply: Reply::new(ReplyWriter::new(Version::Resp2)),
-            commands: 0,
-            good: 0,
-        }
-    }
-
+impl Replay<'_> {
     /// Runs all commands of `input`, which begins so many bytes into its file.
     fn run(&mut self, input: &mut dyn Read, start: u64) -> Result<(), Trouble> {
+        let unfinished = Unfinished::default();
+        let server = self.server;
+        thread::scope(|scope| {
+            let mut lanes =
+                Lanes::start(scope, server, &unfinished).map_err(Trouble::Unreadable)?;
+            let read = self.read(input, start, &mut lanes);
+            lanes.finish();
+            read
+        })
+    }
+
+    fn read(
+        &mut self,
+        input: &mut dyn Read,
+        start: u64,
+        lanes: &mut Lanes<'_>,
+    ) -> Result<(), Trouble> {
         let limits = Limits {
             max_bulk_len: usize::MAX >> 1,
             ..Limits::authenticated()
@@ -257,7 +263,7 @@ impl Replay {
                 if let Some(length) = memchr::memchr(b'\n', &buffer[at..]) {
                     at += length + 1;
                     position += length as u64 + 1;
-                    self.note_good(position);
+                    self.note_good(lanes, position);
                     continue;
                 }
             } else if at < buffer.len() {
@@ -267,19 +273,17 @@ impl Replay {
                 spans.clear();
                 match parser.parse(&buffer[at..], &limits, &mut spans) {
                     Ok(Step::Request { consumed }) => {
-                        let args = Args::new(&buffer[at..at + consumed], &spans);
-                        self.execute(&args)?;
+                        take(lanes, &buffer[at..at + consumed], &spans)?;
                         at += consumed;
                         position += consumed as u64;
-                        self.note_good(position);
+                        self.note_good(lanes, position);
                         continue;
                     }
                     Ok(Step::Incomplete { .. }) => {}
                     Ok(Step::Inline { .. }) | Err(_) => return Err(Trouble::Malformed),
                 }
             }
-            let loading = &self.session.server.loading;
-            loading.note_position(start + position);
+            self.server.loading.note_position(start + position);
             buffer.drain(..at);
             at = 0;
             let have = buffer.len();
@@ -289,7 +293,7 @@ impl Replay {
                 .map_err(Trouble::Unreadable)?;
             buffer.truncate(have + read);
             if read == 0 {
-                let whole = buffer.is_empty() && !self.session.flags.in_transaction;
+                let whole = buffer.is_empty() && !lanes.in_transaction();
                 return if whole {
                     Ok(())
                 } else {
@@ -299,36 +303,20 @@ impl Replay {
         }
     }
 
-    fn note_good(&mut self, position: u64) {
-        if !self.session.flags.in_transaction {
+    fn note_good(&mut self, lanes: &Lanes<'_>, position: u64) {
+        if !lanes.in_transaction() {
             self.good = position;
         }
     }
+}
 
-    fn execute(&mut self, args: &Args<'_>) -> Result<(), Trouble> {
-        if args.is_empty() {
-            return Ok(());
-        }
-        let server = self.session.server.clone();
-        let found = dispatch::find(args)
-            .ok_or_else(|| Trouble::Refused(String::from_utf8_lossy(args.word(0)).into_owned()))?;
-        // A deadline that has passed by now may be taken back by a later command: none passes before the log's end.
-        let mut db = Db::new(&server.keyspace, self.session.database, server::now());
-        db.expire_nothing();
-        let metrics = &server.metrics.workers[0];
-        let _ = dispatch::execute(
-            &mut self.session,
-            &mut db,
-            metrics,
-            &mut Moment::now(),
-            Some(found),
-            args,
-            &mut self.reply,
-        );
-        self.reply.later = None;
-        self.reply.writer.clear();
-        self.commands += 1;
-        loader::delay_key(&server, self.commands);
-        Ok(())
+fn take(lanes: &mut Lanes<'_>, bytes: &[u8], spans: &[Span]) -> Result<(), Trouble> {
+    if spans.is_empty() {
+        return Ok(());
     }
+    let args = Args::new(bytes, spans);
+    let found = dispatch::find(&args)
+        .ok_or_else(|| Trouble::Refused(String::from_utf8_lossy(args.word(0)).into_owned()))?;
+    lanes.take(bytes, spans, found);
+    Ok(())
 }

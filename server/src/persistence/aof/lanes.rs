@@ -1,0 +1,429 @@
+//! Running a log's commands on several threads.
+//!
+//! ```text
+//! file ─ parse ─┬─ lane 0: the commands on its keys, in order
+//!               ├─ lane 1: the same
+//!               └─ alone: once all lanes are idle
+//! ```
+//!
+//! A key belongs to one lane, by its hash, so that the commands on it keep their order; a transaction whose keys are all of
+//! one lane runs there as a whole. What has keys of several lanes, or none, runs alone. Commands travel in batches, whose
+//! keys are prefetched together.
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
+    thread::{self, Scope},
+};
+
+use parking_lot::{Condvar, Mutex};
+use protocol::resp::{
+    reply::{ReplyWriter, Version},
+    request::Span,
+};
+use storage::{clock::Moment, db::Db};
+
+use crate::{
+    dispatch::{
+        self, Found,
+        args::{Args, NO_KEY},
+        command::{Reply, Run},
+        keys,
+    },
+    persistence::loader,
+    runtime,
+    server::{self, Server},
+    session::Session,
+};
+
+/// Commands, and bytes of them, that travel together.
+const BATCH_LEN: usize = 256;
+const BATCH_BYTES: usize = 64 * 1024;
+/// Batches that wait for each lane, at most.
+const QUEUED: usize = 4;
+/// Commands whose keys are prefetched together.
+const PREFETCHED: usize = 64;
+
+/// Commands in order, of one database.
+#[derive(Default)]
+struct Batch {
+    database: usize,
+    bytes: Vec<u8>,
+    spans: Vec<Span>,
+    commands: Vec<Command>,
+}
+
+struct Command {
+    /// Where it begins; its words' spans count from there.
+    base: usize,
+    first_word: usize,
+    words: usize,
+    found: Found<'static>,
+}
+
+impl Batch {
+    fn push(&mut self, bytes: &[u8], spans: &[Span], found: Found<'static>) {
+        self.commands.push(Command {
+            base: self.bytes.len(),
+            first_word: self.spans.len(),
+            words: spans.len(),
+            found,
+        });
+        self.bytes.extend_from_slice(bytes);
+        self.spans.extend_from_slice(spans);
+    }
+
+    fn append(&mut self, other: &Batch) {
+        let (base, first_word) = (self.bytes.len(), self.spans.len());
+        self.bytes.extend_from_slice(&other.bytes);
+        self.spans.extend_from_slice(&other.spans);
+        let moved = other.commands.iter().map(|command| Command {
+            base: base + command.base,
+            first_word: first_word + command.first_word,
+            ..*command
+        });
+        self.commands.extend(moved);
+    }
+
+    fn is_full(&self) -> bool {
+        self.commands.len() >= BATCH_LEN || self.bytes.len() >= BATCH_BYTES
+    }
+
+    fn args(&self, command: &Command) -> Args<'_> {
+        let end = command.first_word + command.words;
+        Args::new(
+            &self.bytes[command.base..],
+            &self.spans[command.first_word..end],
+        )
+    }
+}
+
+/// Batches that are not done.
+#[derive(Default)]
+pub(super) struct Unfinished {
+    count: Mutex<usize>,
+    none: Condvar,
+}
+
+/// One of them, until it is dropped, whatever becomes of its lane.
+struct Ticket<'l>(&'l Unfinished);
+
+impl Unfinished {
+    fn ticket(&self) -> Ticket<'_> {
+        *self.count.lock() += 1;
+        Ticket(self)
+    }
+
+    fn wait_for_none(&self) {
+        let mut count = self.count.lock();
+        self.none.wait_while(&mut count, |count| *count > 0);
+    }
+}
+
+impl Drop for Ticket<'_> {
+    fn drop(&mut self) {
+        let mut count = self.0.count.lock();
+        *count -= 1;
+        if *count == 0 {
+            self.0.none.notify_one();
+        }
+    }
+}
+
+struct Lane<'l> {
+    filling: Batch,
+    /// `None`: the commands are run by the thread that reads them.
+    sender: Option<SyncSender<(Batch, Ticket<'l>)>>,
+}
+
+/// Runs commands on behalf of nobody.
+pub(super) struct Lanes<'l> {
+    lanes: Vec<Lane<'l>>,
+    unfinished: &'l Unfinished,
+    alone: Runner,
+    /// The transaction that is being read, and the lane of its keys.
+    transaction: Option<(Batch, Place)>,
+}
+
+/// Where commands may run.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// No key has been seen yet.
+    Anywhere,
+    Lane(usize),
+    Alone,
+}
+
+impl Place {
+    fn and(self, other: Place) -> Place {
+        match (self, other) {
+            (Place::Anywhere, place) | (place, Place::Anywhere) => place,
+            (one, other) if one == other => one,
+            _ => Place::Alone,
+        }
+    }
+}
+
+impl<'l> Lanes<'l> {
+    /// As many lanes as there are workers, each on a thread of its own; with one there are no threads.
+    ///
+    /// # Errors
+    /// The system refuses a thread.
+    pub(super) fn start<'s>(
+        scope: &'s Scope<'s, '_>,
+        server: &'l Arc<Server>,
+        unfinished: &'l Unfinished,
+    ) -> io::Result<Lanes<'l>>
+    where
+        'l: 's,
+    {
+        // A delay is per command, of which there are several at a time otherwise.
+        let is_delayed = server.config.settings().key_load_delay != 0;
+        let count = match is_delayed {
+            true => 1,
+            false => server.metrics.workers.len(),
+        };
+        let mut lanes = Vec::new();
+        for number in 0..count {
+            let mut sender = None;
+            if count > 1 {
+                let (sending, receiver) = sync_channel(QUEUED);
+                let work = move || Runner::new(server, number).run_all(&receiver);
+                thread::Builder::new()
+                    .name(format!("replay-{number}"))
+                    .stack_size(runtime::STACK_BYTES)
+                    .spawn_scoped(scope, work)?;
+                sender = Some(sending);
+            }
+            lanes.push(Lane {
+                filling: Batch::default(),
+                sender,
+            });
+        }
+        Ok(Lanes {
+            lanes,
+            unfinished,
+            alone: Runner::new(server, 0),
+            transaction: None,
+        })
+    }
+
+    pub(super) fn in_transaction(&self) -> bool {
+        self.transaction.is_some()
+    }
+
+    /// Takes a command, which runs now or later.
+    pub(super) fn take(&mut self, bytes: &[u8], spans: &[Span], found: Found<'static>) {
+        let args = Args::new(bytes, spans);
+        let name = found.registered.command.name;
+        if let Some((batch, place)) = &mut self.transaction {
+            batch.push(bytes, spans, found);
+            if !["EXEC", "DISCARD"].contains(&name) {
+                *place = place.and(place_of(found, &args, self.lanes.len()));
+                return;
+            }
+            let Some((batch, place)) = self.transaction.take() else {
+                return;
+            };
+            match place {
+                Place::Lane(number) => {
+                    let lane = self.lane(number);
+                    lane.filling.append(&batch);
+                    self.send_if_full(number);
+                }
+                Place::Anywhere | Place::Alone => self.run_alone(batch),
+            }
+            return;
+        }
+        if name == "MULTI" {
+            let mut batch = self.new_batch();
+            batch.push(bytes, spans, found);
+            self.transaction = Some((batch, Place::Anywhere));
+            return;
+        }
+        match place_of(found, &args, self.lanes.len()) {
+            Place::Lane(number) => {
+                self.lane(number).filling.push(bytes, spans, found);
+                self.send_if_full(number);
+            }
+            // It concerns only what is read from here on.
+            Place::Anywhere | Place::Alone if name == "SELECT" => {
+                let mut batch = self.new_batch();
+                batch.push(bytes, spans, found);
+                self.alone.run(&batch);
+            }
+            Place::Anywhere | Place::Alone => {
+                let mut batch = self.new_batch();
+                batch.push(bytes, spans, found);
+                self.run_alone(batch);
+            }
+        }
+    }
+
+    /// Returns when everything that was taken has run, but for a transaction without an end.
+    ///
+    /// What has not been sent yet is less than what waking threads for it would cost: it runs here. So a log of nothing but
+    /// transactions over many keys is replayed as by one thread.
+    pub(super) fn finish(&mut self) {
+        self.unfinished.wait_for_none();
+        for number in 0..self.lanes.len() {
+            let batch = self.lanes[number].empty();
+            self.run_here(&batch);
+        }
+    }
+
+    fn run_alone(&mut self, batch: Batch) {
+        self.finish();
+        self.alone.run(&batch);
+    }
+
+    fn new_batch(&self) -> Batch {
+        Batch {
+            database: self.alone.session.database,
+            ..Batch::default()
+        }
+    }
+
+    /// A lane whose batch is of the database at hand.
+    fn lane(&mut self, number: usize) -> &mut Lane<'l> {
+        let database = self.alone.session.database;
+        if self.lanes[number].filling.database != database {
+            if !self.lanes[number].filling.commands.is_empty() {
+                self.send(number);
+            }
+            self.lanes[number].filling.database = database;
+        }
+        &mut self.lanes[number]
+    }
+
+    fn send_if_full(&mut self, number: usize) {
+        if self.lanes[number].filling.is_full() {
+            self.send(number);
+        }
+    }
+
+    fn send(&mut self, number: usize) {
+        let lane = &mut self.lanes[number];
+        let batch = lane.empty();
+        match &lane.sender {
+            // A lane that has panicked is noticed by who waits for its thread.
+            Some(sender) => drop(sender.send((batch, self.unfinished.ticket()))),
+            None => self.run_here(&batch),
+        }
+    }
+
+    fn run_here(&mut self, batch: &Batch) {
+        let database = self.alone.session.database;
+        self.alone.run(batch);
+        self.alone.session.database = database;
+    }
+}
+
+impl Lane<'_> {
+    /// What it was being filled with.
+    fn empty(&mut self) -> Batch {
+        let database = self.filling.database;
+        let next = Batch {
+            database,
+            ..Batch::default()
+        };
+        std::mem::replace(&mut self.filling, next)
+    }
+}
+
+/// Where a command may run, with so many lanes.
+fn place_of(found: Found<'static>, args: &Args<'_>, lanes: usize) -> Place {
+    let Ok(registered) = dispatch::resolve(found.registered, args) else {
+        return Place::Alone;
+    };
+    let command = registered.command;
+    let is_plain = matches!(command.run, Run::Read(_) | Run::Write(_));
+    if !is_plain || command.keys.is_empty() || keys::wants_all_shards(command, args) {
+        return Place::Alone;
+    }
+    let args = args.with_first_key(found.first_key);
+    let mut place = Place::Anywhere;
+    let is_known = keys::each_key(command, &args, |index, _| {
+        // The low bits: the high ones pick the shard.
+        let lane = args.key(index).hash as usize % lanes;
+        place = place.and(Place::Lane(lane));
+    });
+    match place {
+        Place::Lane(_) if is_known => place,
+        _ => Place::Alone,
+    }
+}
+
+/// Who runs commands.
+struct Runner {
+    session: Session,
+    reply: Reply,
+    worker: usize,
+    commands: u64,
+}
+
+impl Runner {
+    fn new(server: &Arc<Server>, worker: usize) -> Runner {
+        let mut session = Session::internal(server.clone());
+        session.flags.loads = true;
+        Runner {
+            session,
+            reply: Reply::new(ReplyWriter::new(Version::Resp2)),
+            worker,
+            commands: 0,
+        }
+    }
+
+    fn run_all(&mut self, batches: &Receiver<(Batch, Ticket<'_>)>) {
+        while let Ok((batch, ticket)) = batches.recv() {
+            self.run(&batch);
+            drop(ticket);
+        }
+    }
+
+    fn run(&mut self, batch: &Batch) {
+        let server = self.session.server.clone();
+        let metrics = &server.metrics.workers[self.worker];
+        self.session.database = batch.database;
+        let mut db = Db::new(&server.keyspace, batch.database, server::now());
+        // A deadline that has passed by now may be taken back by a later command: none passes before the log's end.
+        db.expire_nothing();
+        for commands in batch.commands.chunks(PREFETCHED) {
+            prefetch(&db, commands);
+            let mut moment = Moment::now();
+            for command in commands {
+                let args = batch.args(command);
+                // What failed when it was logged fails again.
+                let _ = dispatch::execute(
+                    &mut self.session,
+                    &mut db,
+                    metrics,
+                    &mut moment,
+                    Some(command.found),
+                    &args,
+                    &mut self.reply,
+                );
+                self.reply.later = None;
+                self.reply.writer.clear();
+                self.commands += 1;
+                loader::delay_key(&server, self.commands);
+            }
+        }
+    }
+}
+
+/// Overlaps the memory accesses of commands: first every key's bucket, then every key's entry.
+fn prefetch(db: &Db<'_>, commands: &[Command]) {
+    if commands.len() < 2 {
+        return;
+    }
+    let hashes = || {
+        let firsts = commands.iter().map(|command| command.found.first_key);
+        firsts.filter(|&first| first != NO_KEY)
+    };
+    hashes().for_each(|(_, hash)| db.keyspace().prefetch(db.index(), hash));
+    hashes().for_each(|(_, hash)| db.keyspace().prefetch_entry(db.index(), hash));
+}
