@@ -20,7 +20,7 @@ use crate::process::{CpuTime, resident_bytes};
 use crate::{Result, affinity};
 
 /// Time for what a server does after it has answered: freeing, purging, a periodic job.
-const SETTLE: Duration = Duration::from_secs(1);
+pub(super) const SETTLE: Duration = Duration::from_secs(1);
 
 /// How long a disturbance may have effects after its reply.
 const AFTERMATH: Duration = Duration::from_millis(50);
@@ -31,6 +31,9 @@ const MAX_DISTURBANCES: usize = 50;
 /// Pipeline and connections of the load beside a probe.
 const LOAD_PIPELINE: usize = 16;
 const LOAD_CONNECTIONS: usize = 50;
+
+/// Servers of their own are measured with the same draws.
+const SEED: u64 = 1;
 
 /// More than any workload connects.
 const MAX_CLIENTS: usize = 20_000;
@@ -111,7 +114,7 @@ impl Plan {
         }
     }
 
-    fn cores(&self, group: &Group) -> Vec<usize> {
+    pub(super) fn client_cores_of(&self, group: &Group) -> Vec<usize> {
         if group.pinned {
             self.client_cores.clone()
         } else {
@@ -147,7 +150,7 @@ impl Plan {
             Mix::named(mix, shape)?,
             shape.keys,
         );
-        job.cores = self.cores(group);
+        job.cores = self.client_cores_of(group);
         without_errors(engine::run(&job, &mut |_| {})?)
     }
 
@@ -179,7 +182,7 @@ impl Plan {
                     measured: self.measured,
                 },
                 reconnect,
-                cores: self.cores(group),
+                cores: self.client_cores_of(group),
                 background: false,
                 seed,
             })
@@ -210,7 +213,9 @@ impl Plan {
             | Kind::Idle { .. }
             | Kind::Growth
             | Kind::Stall { .. }
-            | Kind::FanOutStall { .. } => Err("this workload needs a server of its own".into()),
+            | Kind::FanOutStall { .. }
+            | Kind::FullSync
+            | Kind::OneReplica { .. } => Err("this workload needs a server of its own".into()),
         }
     }
 
@@ -232,6 +237,10 @@ impl Plan {
             Kind::Growth => self.growth(group, &server)?,
             Kind::Stall { prepare, disturb } => self.stall(group, &server, prepare, disturb)?,
             Kind::FanOutStall { subscribers } => self.fan_out_stall(group, &server, subscribers)?,
+            Kind::FullSync => self.full_sync(group, &server)?,
+            Kind::OneReplica { mix, pipeline } => {
+                return self.one_replica(group, &server, mix, pipeline, SEED);
+            }
             Kind::Mix { .. } | Kind::Connect { .. } | Kind::FanOut { .. } | Kind::WakeUp => {
                 return Err("this workload runs on the group's servers".into());
             }
@@ -259,7 +268,7 @@ impl Plan {
             message_size: 64,
             warm_up: self.warm_up,
             measured: self.measured,
-            cores: self.cores(group),
+            cores: self.client_cores_of(group),
             background,
         }
     }
@@ -297,7 +306,7 @@ impl Plan {
                 tally: Tally::default(),
             })
         };
-        affinity::pinned(&self.cores(group), work)
+        affinity::pinned(&self.client_cores_of(group), work)
     }
 
     fn memory(
@@ -365,7 +374,7 @@ impl Plan {
         let job = Job {
             pipeline: LOAD_PIPELINE,
             connections: LOAD_CONNECTIONS,
-            cores: self.cores(group),
+            cores: self.client_cores_of(group),
             background: true,
             ..filling_job(
                 server.target,
@@ -379,7 +388,7 @@ impl Plan {
             shape.protocol,
             INTERVAL,
             2,
-            &self.cores(group),
+            &self.client_cores_of(group),
         )?;
         let mut speeds = Vec::new();
         for phase in 0..2 {
@@ -415,7 +424,7 @@ impl Plan {
         prepare: Prepare,
         disturb: &[&str],
     ) -> Result<Figures> {
-        let cores = self.cores(group);
+        let cores = self.client_cores_of(group);
         let elements = self.scaled(BIG_VALUE);
         if !prepare.each_time() {
             self.prepare(group, server, prepare, elements)?;
@@ -470,7 +479,7 @@ impl Plan {
             Mix::named(mix, shape)?,
             elements,
         );
-        job.cores = self.cores(group);
+        job.cores = self.client_cores_of(group);
         without_errors(engine::run(&job, &mut |_| {})?)?;
         Ok(())
     }
@@ -482,7 +491,7 @@ impl Plan {
             Protocol::Resp,
             INTERVAL,
             2,
-            &self.cores(group),
+            &self.client_cores_of(group),
         )?;
         probe.enter(0);
         thread::sleep(self.measured);
@@ -501,7 +510,7 @@ impl Plan {
     }
 }
 
-type Figures = Vec<(&'static str, f64)>;
+pub(super) type Figures = Vec<(&'static str, f64)>;
 
 impl Prepare {
     fn each_time(self) -> bool {

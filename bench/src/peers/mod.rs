@@ -12,6 +12,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 mod measure;
+mod replication;
 pub(crate) mod servers;
 mod table;
 mod workloads;
@@ -174,6 +175,7 @@ fn takes_part(group: &Group, workload: &Workload, contestant: &Contestant) -> bo
     let speaks_it = match workload.kind {
         Kind::Mix { mix, .. } | Kind::Memory { mix, .. } => speaks(mix, contestant.protocol),
         Kind::Connect { .. } | Kind::Idle { .. } | Kind::Growth => true,
+        Kind::FullSync | Kind::OneReplica { .. } => contestant.replicates(),
         Kind::FanOut { .. } | Kind::FanOutStall { .. } | Kind::Stall { .. } | Kind::WakeUp => {
             contestant.protocol == Protocol::Resp
         }

@@ -74,6 +74,15 @@ impl Contestant {
             )
     }
 
+    /// Another of its kind can follow it by REPLICAOF.
+    pub(crate) fn replicates(&self) -> bool {
+        self.protocol == Protocol::Resp
+            && matches!(
+                self.program,
+                Program::Ferrite | Program::Valkey | Program::Redis
+            )
+    }
+
     /// The installed contestants among `wanted`, or all installed ones. Naming one that is not there is an error.
     pub(crate) fn installed(
         wanted: &[String],

@@ -79,6 +79,13 @@ pub(crate) enum Kind {
         prepare: Prepare,
         disturb: &'static [&'static str],
     },
+    /// A replica without data follows a full primary, beside a probe.
+    FullSync,
+    /// Operations in a closed loop on a primary that one replica follows.
+    OneReplica {
+        mix: &'static str,
+        pipeline: usize,
+    },
     /// From a push to the reply of the client that waits for it.
     WakeUp,
 }
@@ -106,6 +113,8 @@ impl Kind {
                 | Self::Growth
                 | Self::Stall { .. }
                 | Self::FanOutStall { .. }
+                | Self::FullSync
+                | Self::OneReplica { .. }
         )
     }
 
@@ -399,6 +408,31 @@ pub(crate) const GROUPS: &[Group] = &[
         workloads: &[Workload {
             name: "growth",
             kind: Kind::Growth,
+        }],
+        ..PLAIN
+    },
+    Group {
+        name: "full-sync",
+        about: "5M keys of 16 B, values of 100 B, to an empty replica beside a probe",
+        servers: Servers::WithTypes,
+        keys: 5 * MILLION,
+        value_size: ValueSize::fixed(100),
+        workloads: &[Workload {
+            name: "full-sync",
+            kind: Kind::FullSync,
+        }],
+        ..PLAIN
+    },
+    Group {
+        name: "one-replica",
+        about: "1M keys of 16 B, values of 64 B, a replica where the clients are",
+        servers: Servers::WithTypes,
+        workloads: &[Workload {
+            name: "set-p16-replica",
+            kind: Kind::OneReplica {
+                mix: "set",
+                pipeline: 16,
+            },
         }],
         ..PLAIN
     },
