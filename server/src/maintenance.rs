@@ -241,6 +241,8 @@ fn close_idle_clients(server: &Server, now: Timestamp) {
     let limit = i64::from(timeout) * 1000;
     for client in server.clients.all() {
         let waits = client.subscriptions() > 0 || client.is_blocked();
+        // Links between servers have a timeout of their own.
+        let waits = waits || client.is_primary() || client.is_replica.load(Ordering::Relaxed);
         if !waits && now.millis() - client.last_active_ms() > limit {
             client.kill();
         }

@@ -227,7 +227,7 @@ impl Incoming {
         };
         let session = Session::new(server.clone(), client);
         match self.wire {
-            Wire::Resp => drop(tokio::spawn(Task::new(stream, Resp::new(session)))),
+            Wire::Resp | Wire::Primary => drop(tokio::spawn(Task::new(stream, Resp::new(session)))),
             Wire::Memcached => drop(tokio::spawn(Task::new(stream, Memcache::new(session)))),
         }
         Ok(())
@@ -237,7 +237,7 @@ impl Incoming {
 /// Tells a client that there are too many, as far as its socket takes the line at once.
 fn refuse(stream: &Stream, wire: Wire) {
     let line: &[u8] = match wire {
-        Wire::Resp => b"-ERR max number of clients reached\r\n",
+        Wire::Resp | Wire::Primary => b"-ERR max number of clients reached\r\n",
         Wire::Memcached => b"ERROR Too many open connections\r\n",
     };
     let _ = match stream {

@@ -153,6 +153,8 @@ pub struct Changes {
     /// Effects that precede the command's own: deletes of keys found expired.
     pub deletions: Vec<(usize, Effect)>,
     pub effects: Effects,
+    /// Keys whose flags or CAS changed, for the command log.
+    pub items: SmallVec<[ChangedKey; 1]>,
 }
 
 impl Changes {
@@ -168,6 +170,7 @@ impl Changes {
             self.ready.clear();
             self.deletions.clear();
             self.effects = Effects::Verbatim;
+            self.items.clear();
         }
     }
 
@@ -193,6 +196,7 @@ impl Changes {
             && !self.flushed
             && self.ready.is_empty()
             && self.deletions.is_empty()
+            && self.items.is_empty()
             && matches!(self.effects, Effects::Verbatim)
     }
 

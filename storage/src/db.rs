@@ -16,6 +16,7 @@ use crate::{
     changes::{ChangedKey, Changes, Effect, Event, EventClass, Evicted, Listeners},
     entry::{Entry, EntryMut, EntryRef, Item, Meta},
     eviction::{Tracker, advice::Use},
+    item_note,
     keyspace::{Garbage, Key, Keyspace, Locked, Shards},
     shard::Shard,
     table::{Place, Table},
@@ -125,6 +126,11 @@ impl<'a> Db<'a> {
         self.expired_by = Timestamp::MIN;
     }
 
+    /// Whether its commands have been run elsewhere before.
+    pub fn repeats(&self) -> bool {
+        self.expired_by == Timestamp::MIN
+    }
+
     pub fn index(&self) -> usize {
         self.index
     }
@@ -231,6 +237,35 @@ impl<'a> Db<'a> {
         if self.changes.listeners.contains(Listeners::LOG) {
             self.changes
                 .take_effects(self.index, verbatim, &mut self.effects);
+            if !self.changes.items.is_empty() {
+                self.collect_items();
+            }
+        }
+    }
+
+    /// Tells the log of the flags and CAS that items have now.
+    #[cold]
+    fn collect_items(&mut self) {
+        for ChangedKey { database, key } in std::mem::take(&mut self.changes.items) {
+            let hash = Key::new(&key).hash;
+            let entry = self.shard(hash).tables[database].get(hash, &key);
+            if let Some(item) = entry.and_then(|entry| entry.item()) {
+                self.effects.push((database, item_note::effect(item, &key)));
+            }
+        }
+    }
+
+    /// The log wants to know the item's flags and CAS, as they are when the command is done.
+    fn note_item(&mut self, key: Key<'_>) {
+        if !self.changes.listeners.contains(Listeners::LOG) {
+            return;
+        }
+        let changed = ChangedKey {
+            database: self.index,
+            key: key.bytes.into(),
+        };
+        if self.changes.items.last() != Some(&changed) {
+            self.changes.items.push(changed);
         }
     }
 
@@ -557,6 +592,9 @@ impl<'a> Db<'a> {
     /// Sets the key to a string of bytes, copied once.
     #[inline]
     pub fn put_bytes(&mut self, key: Key<'_>, bytes: &[u8], meta: Meta) {
+        if meta.item.is_some() {
+            self.note_item(key);
+        }
         self.put_with(
             key,
             |table, place, access| table.overwrite(place, bytes, Meta { access, ..meta }),
@@ -671,6 +709,9 @@ impl<'a> Db<'a> {
     /// Sets memcached's part of a key that exists.
     pub fn set_item(&mut self, key: Key<'_>, item: Option<Item>) {
         let Some(place) = self.live(key) else { return };
+        if item.is_some() {
+            self.note_item(key);
+        }
         let table = self.table_mut(key.hash);
         if let Some(item) = item
             && table.entry_mut(place).set_item(item)
@@ -891,6 +932,9 @@ impl<'a> Db<'a> {
 
     #[inline]
     fn put_entry(&mut self, key: Key<'_>, entry: Entry) {
+        if entry.look().item().is_some() {
+            self.note_item(key);
+        }
         self.put_with(key, |_, _, _| false, || entry);
     }
 
@@ -1063,6 +1107,7 @@ impl<'a> Db<'a> {
                 cas: keyspace.next_cas(),
                 ..item
             });
+            self.note_item(key);
         }
     }
 }

@@ -17,6 +17,7 @@ pub mod error;
 pub mod eviction;
 pub mod hash;
 pub mod huge_pages;
+pub mod item_note;
 pub mod keyspace;
 pub mod rdb;
 pub mod shard;

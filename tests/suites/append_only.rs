@@ -250,6 +250,7 @@ fn write_every_type(server: &Server) {
         "XGROUP CREATE stream group 0".to_owned(),
         "XREADGROUP GROUP group reader COUNT 1 STREAMS stream >".to_owned(),
         "PFADD visitors a b c d".to_owned(),
+        "PFCOUNT visitors".to_owned(),
         "GEOADD places 13.361389 38.115556 Palermo".to_owned(),
         "FUNCTION LOAD \"#!lua name=shelf\\nredis.register_function('one', function() return 1 end)\"".to_owned(),
         "SET gone 1".to_owned(),

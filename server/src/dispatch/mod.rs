@@ -36,6 +36,7 @@ use self::{
 };
 use crate::{
     commands::acl,
+    memcache::note::Note,
     metrics::{WorkerMetrics, command_log::Outcome},
     persistence::{snapshot, trouble::Trouble},
     scripting::stack,
@@ -662,6 +663,10 @@ pub(crate) fn call_any(
 ) -> Result {
     match command.run {
         Run::Read(_) | Run::Write(_) | Run::Blocking(_) => call(session, db, command, args, reply),
+        Run::Session(_) if session.repeats() && Note::read(args).is_some() => {
+            Note::read(args).into_iter().for_each(|note| note.apply(db));
+            Ok(())
+        }
         Run::Session(handler) => {
             let result = guarded(session, |session| handler(session, args, reply));
             db.select(session.database);

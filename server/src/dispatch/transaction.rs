@@ -23,6 +23,7 @@ use super::{
 };
 use crate::{
     commands::acl,
+    memcache::note::Note,
     metrics::{WorkerMetrics, command_log::Outcome},
     server::Server,
     session::Session,
@@ -147,7 +148,11 @@ impl Transaction {
             let command = queued.registered.command;
             let args = queued.args();
             let whole = match command.run {
-                Run::Session(_) | Run::Exec | Run::Container => continue,
+                Run::Session(_) => {
+                    hashes.extend(Note::read(&args).map(|note| note.key.hash));
+                    continue;
+                }
+                Run::Exec | Run::Container => continue,
                 Run::Server(_) | Run::Script(_) => true,
                 Run::Read(_) | Run::Write(_) | Run::Blocking(_) => {
                     command.keys.is_empty() || wants_all_shards(command, &args)

@@ -7,6 +7,7 @@
 mod dump;
 mod item;
 mod meta;
+pub mod note;
 mod permissions;
 pub mod prefixes;
 mod room;

@@ -164,7 +164,6 @@ impl Backlog {
     pub(crate) fn rename(&mut self, id: String) {
         let old = std::mem::replace(&mut self.id, id);
         self.previous = Some((old, self.end));
-        self.database = None;
     }
 
     /// Another history begins at this offset, as a full sync brings it.

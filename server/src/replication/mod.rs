@@ -306,6 +306,8 @@ impl Replication {
         let applying = self.applying.try_lock_for(APPLY_PATIENCE);
         let mut stream = self.stream.lock();
         stream.rename(server::random_hex());
+        // What this server does itself says its database; what a primary had sent goes on in the one it was in.
+        stream.database = None;
         self.is_own.store(true, Ordering::Relaxed);
         drop(stream);
         self.is_replica.store(false, Ordering::Relaxed);

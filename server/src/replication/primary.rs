@@ -251,6 +251,8 @@ fn listen(server: &Arc<Server>, replica: &Arc<Replica>) -> io::Result<()> {
         let limits = Limits::authenticated();
         while let Ok(read @ 1..) = stream.read(&mut buffer) {
             replica.note_heard();
+            let now = server::now().millis();
+            replica.client.note_turn(now, read, 0, 0, None);
             input.extend_from_slice(&buffer[..read]);
             let mut at = 0;
             while at < input.len() {

@@ -7,6 +7,7 @@ use std::{
     collections::VecDeque,
     io::{self, BufRead, BufReader, Read, Write},
     net::{Shutdown, TcpStream, ToSocketAddrs},
+    os::fd::AsRawFd,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
@@ -32,7 +33,10 @@ use crate::{
     persistence::recovery,
     propagation::encode,
     server::{self, Server},
-    session::Session,
+    session::{
+        Session,
+        registry::{self, Address, Arrival, Client},
+    },
 };
 
 /// How often the primary hears how far this replica is.
@@ -208,13 +212,15 @@ fn follow(server: &Arc<Server>, link: &Arc<Link>) -> io::Result<()> {
     let offset = match first {
         Answer::Continue { id } => {
             let mut backlog = server.replication.stream.lock();
-            if let Some(id) = id
-                && id != backlog.id
-            {
-                backlog.rename(id);
-            }
+            let new_id = id.filter(|id| *id != backlog.id);
+            let is_renamed = new_id.is_some();
+            new_id.into_iter().for_each(|id| backlog.rename(id));
             let end = backlog.end();
             drop(backlog);
+            if is_renamed {
+                // Who follows this server asks again, and learns the new name.
+                server.replication.drop_replicas();
+            }
             log::notice("Successful partial resynchronization with master.");
             end
         }
@@ -456,6 +462,9 @@ fn apply(server: &Arc<Server>, link: &Link, wire: Wire, offset: u64) -> io::Resu
     let Wire { mut output, input } = wire;
     let patience = Duration::from_secs(server.config.settings().repl_timeout.into());
     let mut session = Session::internal(server.clone());
+    if let Some(client) = register(server, &output)? {
+        session.client = client;
+    }
     session.flags.from_primary = true;
     session.database = server.replication.stream.lock().database.unwrap_or(0);
     let mut disk = Disk::new(server);
@@ -500,7 +509,11 @@ fn apply(server: &Arc<Server>, link: &Link, wire: Wire, offset: u64) -> io::Resu
         bytes.truncate(have + *read.as_ref().unwrap_or(&0));
         match read {
             Ok(0) => return Err(trouble("Connection with primary lost.")),
-            Ok(_) => {
+            Ok(read) => {
+                applier
+                    .session
+                    .client
+                    .note_turn(server::now().millis(), read, 0, 0, None);
                 link.hear();
                 last_heard = Instant::now();
             }
@@ -514,10 +527,26 @@ fn apply(server: &Arc<Server>, link: &Link, wire: Wire, offset: u64) -> io::Resu
         if link.is_stopped() {
             return Ok(());
         }
+        if applier.session.client.is_killed() {
+            return Err(trouble("the connection to the primary was killed"));
+        }
         if last_heard.elapsed() > patience {
             return Err(trouble("PRIMARY timeout: no data nor PING received..."));
         }
     }
+}
+
+/// Shows the primary among the clients, where it can be killed.
+fn register(server: &Server, stream: &TcpStream) -> io::Result<Option<Arc<Client>>> {
+    let arrival = Arrival {
+        wire: registry::Wire::Primary,
+        address: Address::Tcp(stream.peer_addr()?),
+        local_address: Address::Tcp(stream.local_addr()?),
+        descriptor: stream.as_raw_fd(),
+        now_ms: server::now().millis(),
+        post: Arc::default(),
+    };
+    Ok(server.clients.add(usize::MAX, arrival))
 }
 
 /// Says up to where the stream has been applied, and is on disk if there is an append-only file.

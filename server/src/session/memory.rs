@@ -171,6 +171,7 @@ pub fn evict(server: &Server) {
     let mut held: Vec<(usize, &Client)> = clients
         .iter()
         .filter(|client| !client.is_replica.load(Ordering::Relaxed))
+        .filter(|client| !client.is_primary())
         .map(|client| (client.memory_bytes(), &**client))
         .collect();
     let mut total: usize = held.iter().map(|(bytes, _)| bytes).sum();

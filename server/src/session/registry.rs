@@ -40,6 +40,8 @@ impl fmt::Display for Address {
 pub enum Wire {
     Resp,
     Memcached,
+    /// RESP the other way round: the stream of the primary that this server follows.
+    Primary,
 }
 
 /// What a client tells of itself with CLIENT SETNAME and SETINFO.
@@ -197,6 +199,11 @@ impl Client {
         if let Some(command) = last_command {
             self.last_command.store(command as u32, Ordering::Relaxed);
         }
+    }
+
+    /// Whether this server follows it.
+    pub fn is_primary(&self) -> bool {
+        self.wire == Wire::Primary
     }
 
     /// Counts bytes written outside of a turn.

@@ -2,6 +2,9 @@
 
 mod chaos;
 mod disk;
+mod fields;
+mod items;
+mod migration;
 mod restart;
 mod sentinel;
 mod slow;

@@ -157,6 +157,8 @@ impl Test {
 fn kind_of(client: &Client) -> Kind {
     if client.is_replica.load(std::sync::atomic::Ordering::Relaxed) {
         Kind::Replica
+    } else if client.is_primary() {
+        Kind::Primary
     } else if client.subscriptions() > 0 {
         Kind::PubSub
     } else {

@@ -377,7 +377,9 @@ fn flags(client: &Client) -> String {
     let mut letters = String::new();
     let tracking = client.tracking();
     let broken = |tracking: &Tracking| tracking.broken_redirect.load(Ordering::Relaxed);
-    let flags: [(bool, char); 10] = [
+    let flags: [(bool, char); 12] = [
+        (client.is_replica.load(Ordering::Relaxed), 'S'),
+        (client.is_primary(), 'M'),
         (client.is_monitor.load(Ordering::Relaxed), 'O'),
         (client.subscriptions() > 0, 'P'),
         (client.in_transaction.load(Ordering::Relaxed), 'x'),

@@ -562,9 +562,9 @@ pub(super) fn replication(facts: &mut Facts<'_, '_>, lines: &mut Lines) {
             lines.add("master_host", &link.host);
             lines.add("master_port", link.port);
             lines.add("master_link_status", if is_up { "up" } else { "down" });
-            let silent = match link.heard_ms() {
-                0 => -1,
-                heard => (now - heard).max(0) / 1000,
+            let silent = match is_up {
+                false => -1,
+                true => (now - link.heard_ms()).max(0) / 1000,
             };
             lines.add("master_last_io_seconds_ago", silent);
             let syncing = link.state() == LinkState::Sync;
@@ -582,8 +582,14 @@ pub(super) fn replication(facts: &mut Facts<'_, '_>, lines: &mut Lines) {
             lines.add("replica_announced", u8::from(settings.replica_announced));
         }
     }
+    let settings = server.config.settings();
+    let lag = i64::from(settings.min_replicas_max_lag);
+    let good = replication.good_replicas(lag);
     let replicas = replication.replicas.lock();
     lines.add("connected_slaves", replicas.len());
+    if settings.min_replicas_to_write > 0 && lag > 0 {
+        lines.add("min_slaves_good_slaves", good);
+    }
     for (index, replica) in replicas.iter().enumerate() {
         let (address, port) = replica.place();
         let state = match replica.stage() {

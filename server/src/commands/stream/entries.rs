@@ -64,7 +64,8 @@ struct Options {
 }
 
 impl Options {
-    fn read(args: &Args<'_>, is_add: bool, limits: BlockLimits) -> Result<Options> {
+    /// `repeats` says that the trim has been made exact where the command was run before.
+    fn read(args: &Args<'_>, is_add: bool, limits: BlockLimits, repeats: bool) -> Result<Options> {
         let mut options = Options {
             trim: None,
             threshold_at: 0,
@@ -126,6 +127,7 @@ impl Options {
             };
         };
         trim.limit = match limit {
+            _ if repeats => 0,
             Some(_) if !trim.approximate => return Err(LIMIT_EXACT),
             Some(limit) => limit,
             None if !trim.approximate => 0,
@@ -179,7 +181,7 @@ pub(super) const XADD: Command = Command {
 
 fn xadd(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
     let limits = limits(db);
-    let options = Options::read(args, true, limits)?;
+    let options = Options::read(args, true, limits, db.repeats())?;
     let first_field = options.id_at + 1;
     let words = args.len().saturating_sub(first_field);
     if words < 2 || words % 2 == 1 {
@@ -410,7 +412,7 @@ pub(super) const XTRIM: Command = Command {
 };
 
 fn xtrim(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
-    let options = Options::read(args, false, limits(db))?;
+    let options = Options::read(args, false, limits(db), db.repeats())?;
     let trim = options.trim.ok_or(NO_STRATEGY)?;
     let key = args.key(1);
     let Some(mut stream) = db.write::<Stream>(key)? else {
