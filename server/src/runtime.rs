@@ -32,7 +32,7 @@ use crate::{
     memcache::Memcache,
     metrics::WorkerMetrics,
     net::{
-        connection::Task,
+        connection::{Task, Unsent},
         listener::{self, Listening},
         resp::{Request, Resp},
         stream::Stream,
@@ -70,6 +70,15 @@ pub fn with_worker<R>(work: impl FnOnce(&mut Worker) -> R) -> R {
     WORKER.with_borrow_mut(|worker| work(worker.get_or_insert_with(new_worker)))
 }
 
+/// All connections that were ready had their turns.
+fn end_round() {
+    WORKER.with_borrow_mut(|worker| {
+        if let Some(worker) = worker {
+            worker.turns_before = std::mem::take(&mut worker.turns);
+        }
+    });
+}
+
 /// Takes it away, to be brought back; whoever asks meanwhile gets another.
 pub fn take_worker() -> Box<Worker> {
     WORKER.take().unwrap_or_else(new_worker)
@@ -103,6 +112,11 @@ pub struct Worker {
     pub last_command: Option<usize>,
     /// When the last command ended, or the turn began.
     pub clock: Moment,
+    /// Turns that read something since the event loop looked at the sockets, and in the round before.
+    pub turns: usize,
+    pub turns_before: usize,
+    /// Emptied, for replies that leave at the end of a round.
+    pub spare: Vec<Box<Unsent>>,
 }
 
 impl Worker {
@@ -123,6 +137,9 @@ impl Worker {
             commands: 0,
             last_command: None,
             clock: Moment::now(),
+            turns: 0,
+            turns_before: 0,
+            spare: Vec::new(),
         }
     }
 
@@ -277,7 +294,10 @@ pub fn start(server: &Arc<Server>, listeners: Vec<Listening>) -> io::Result<Vec<
     let mut listeners = Some((workers, listeners));
     let mut threads = Vec::new();
     for (index, receiver) in receivers.into_iter().enumerate() {
-        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .on_thread_park(end_round)
+            .build()?;
         let server = server.clone();
         let listeners = listeners.take();
         let thread = thread::Builder::new()

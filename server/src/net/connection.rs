@@ -28,6 +28,12 @@ use crate::{
 
 /// Turns before other connections of the worker get theirs.
 const TURNS: usize = 4;
+/// Turns of one round of the event loop from which on replies leave together at its end.
+const MANY_TURNS: usize = 3;
+/// Longer replies leave at once: they are not to pile up.
+const SMALL_OUTPUT: usize = 16 * 1024;
+/// Buffers that a worker keeps for such replies.
+const SPARE_BUFFERS: usize = 64;
 /// Pieces of one vectored write.
 const MAX_PIECES: usize = 64;
 /// How far the buffer of an unfinished request grows ahead of what has arrived.
@@ -111,11 +117,23 @@ struct Connection<P> {
     hold: Option<u64>,
     then: Then,
     started: bool,
+    /// The output leaves once the others had their turns.
+    steps_back: bool,
 }
 
-struct Unsent {
+/// Replies on their way to a socket.
+#[derive(Default)]
+pub struct Unsent {
     output: Output,
     written: usize,
+}
+
+impl Unsent {
+    fn emptied(mut self: Box<Unsent>) -> Box<Unsent> {
+        self.output.clear();
+        self.written = 0;
+        self
+    }
 }
 
 impl<P: Protocol> Connection<P> {
@@ -129,12 +147,13 @@ impl<P: Protocol> Connection<P> {
             hold: None,
             then: Then::Read(1),
             started: false,
+            steps_back: false,
         }
     }
 
     fn turn(&mut self, worker: &mut Worker, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
-            ready!(self.flush(cx))?;
+            ready!(self.flush(worker, cx))?;
             if self.protocol.session().client.mailbox.is_filled()
                 && !matches!(self.then, Then::Later | Then::Blocked | Then::Close)
             {
@@ -173,7 +192,10 @@ impl<P: Protocol> Connection<P> {
                 }
                 Then::Read(needed) => {
                     ready!(self.read(worker, cx, needed))?;
-                    self.send(worker, cx)?;
+                    worker.turns += 1;
+                    if !self.step_back(worker) {
+                        self.send(worker, cx)?;
+                    }
                     return Poll::Ready(Ok(()));
                 }
             }
@@ -351,6 +373,29 @@ impl<P: Protocol> Connection<P> {
         self.protocol.session().client.note_input(&self.input);
     }
 
+    /// Keeps the worker's output until the others that are ready had their turns, if there are others.
+    ///
+    /// A client with many connections sleeps until the first reply. If replies left one by one, each as soon as it is
+    /// written, it would be woken for each, which costs more than the reply; several in a row find it awake.
+    fn step_back(&mut self, worker: &mut Worker) -> bool {
+        let output = worker.reply.writer.output_mut();
+        if worker.turns_before < MANY_TURNS
+            || output.is_empty()
+            || output.len() > SMALL_OUTPUT
+            || self.then == Then::Close
+            || self.protocol.session().server.aof.must_wait().is_some()
+        {
+            return false;
+        }
+        worker.metrics.bytes_out.add(output.len() as u64);
+        worker.metrics.writes.add(1);
+        let mut unsent = worker.spare.pop().unwrap_or_default();
+        std::mem::swap(&mut unsent.output, output);
+        self.output = Some(unsent);
+        self.steps_back = true;
+        true
+    }
+
     /// Writes the worker's output to the socket; keeps what it does not take.
     fn send(&mut self, worker: &mut Worker, cx: &mut Context<'_>) -> io::Result<()> {
         let output = worker.reply.writer.output_mut();
@@ -395,7 +440,7 @@ impl<P: Protocol> Connection<P> {
     }
 
     /// Writes what the socket did not take before.
-    fn flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn flush(&mut self, worker: &mut Worker, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if let Some(end) = self.hold {
             let aof = &self.protocol.session().server.aof;
             match aof.settle(end, cx.waker()) {
@@ -406,18 +451,24 @@ impl<P: Protocol> Connection<P> {
         }
         while let Some(unsent) = &mut self.output {
             if unsent.written == unsent.output.len() {
-                self.output = None;
+                if let Some(unsent) = self.output.take()
+                    && worker.spare.len() < SPARE_BUFFERS
+                {
+                    worker.spare.push(unsent.emptied());
+                }
                 self.protocol.session().client.note_unsent(0);
                 break;
             }
-            match ready!(write_some(
-                &mut self.stream,
-                cx,
-                &unsent.output,
-                unsent.written
-            ))? {
-                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                some => unsent.written += some,
+            let sent = write_some(&mut self.stream, cx, &unsent.output, unsent.written)?;
+            match sent {
+                Poll::Ready(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(some) => unsent.written += some,
+                Poll::Pending => {
+                    let client = &self.protocol.session().client;
+                    client.note_unsent(unsent.output.len() - unsent.written);
+                    client.enforce_output_limit();
+                    return Poll::Pending;
+                }
             }
         }
         Poll::Ready(Ok(()))
@@ -455,6 +506,7 @@ impl<P: Protocol> Turns for Connection<P> {
                 return Progress::WantsStack;
             }
             match self.turn(worker, cx) {
+                Poll::Ready(Ok(())) if std::mem::take(&mut self.steps_back) => break,
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(_)) => {
                     worker.reply.writer.clear();
@@ -470,51 +522,45 @@ impl<P: Protocol> Turns for Connection<P> {
 }
 
 /// A connection as a task of its worker.
-pub struct Task {
-    /// `None` while its turns are paused.
-    connection: Option<Box<dyn Turns>>,
-    /// Where its turns go on.
-    paused: Option<Stack>,
+pub struct Task<P>(Place<P>);
+
+/// Where a connection is.
+enum Place<P> {
+    /// In its task, as nearly all are: the task is one allocation.
+    Here(Connection<P>),
     /// It has run a script: its turns begin where more of them may run.
-    runs_scripts: bool,
+    Apart(Box<dyn Turns>),
+    /// Its turns are paused, and go on there.
+    On(Stack),
+    /// It is over.
+    Nowhere,
 }
 
-impl Task {
-    pub fn new<P: Protocol>(stream: Stream, protocol: P) -> Task {
-        Task {
-            connection: Some(Box::new(Connection::new(stream, protocol))),
-            paused: None,
-            runs_scripts: false,
-        }
+impl<P: Protocol> Task<P> {
+    pub fn new(stream: Stream, protocol: P) -> Task<P> {
+        Task(Place::Here(Connection::new(stream, protocol)))
     }
 
     fn run(&mut self, cx: &mut Context<'_>) -> Progress {
-        if let Some(stack) = self.paused.take() {
-            return self.leave(stack.resume(), cx);
-        }
-        let Some(mut connection) = self.connection.take() else {
-            return Progress::Over;
-        };
-        if !self.runs_scripts {
+        if let Place::Here(connection) = &mut self.0 {
             let progress = runtime::with_worker(|worker| connection.run(worker, cx));
             if progress != Progress::WantsStack {
-                self.connection = Some(connection);
                 return progress;
             }
-            self.runs_scripts = true;
         }
-        let waker = cx.waker().clone();
-        self.leave(stack::run(Errand { connection, waker }), cx)
-    }
-
-    fn leave(&mut self, left: Left, cx: &mut Context<'_>) -> Progress {
+        let left = match std::mem::replace(&mut self.0, Place::Nowhere) {
+            Place::Here(connection) => start(Box::new(connection), cx),
+            Place::Apart(connection) => start(connection, cx),
+            Place::On(stack) => stack.resume(),
+            Place::Nowhere => return Progress::Over,
+        };
         match left {
             Left::Done(connection, progress) => {
-                self.connection = Some(connection);
+                self.0 = Place::Apart(connection);
                 progress
             }
             Left::Paused(stack) => {
-                self.paused = Some(stack);
+                self.0 = Place::On(stack);
                 // After all others, and after a look at the sockets.
                 let _ = pin!(tokio::task::yield_now()).poll(cx);
                 Progress::Pending
@@ -523,7 +569,12 @@ impl Task {
     }
 }
 
-impl Future for Task {
+fn start(connection: Box<dyn Turns>, cx: &Context<'_>) -> Left {
+    let waker = cx.waker().clone();
+    stack::run(Errand { connection, waker })
+}
+
+impl<P: Protocol> Future for Task<P> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
@@ -534,9 +585,9 @@ impl Future for Task {
     }
 }
 
-impl Drop for Task {
+impl<P> Drop for Task<P> {
     fn drop(&mut self) {
-        if let Some(stack) = self.paused.take() {
+        if let Place::On(stack) = std::mem::replace(&mut self.0, Place::Nowhere) {
             stack.abandon();
         }
     }
