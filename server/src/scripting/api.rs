@@ -121,7 +121,10 @@ pub(super) fn type_name(value: &Value) -> &'static str {
 fn command(state: &State, args: MultiValue) -> Result<(bool, Value), Failure> {
     let running = state.command.borrow().clone();
     match running {
-        Some(running) => Ok(running.call(args)?),
+        Some(running) => {
+            state.words.replace(args);
+            Ok(running.call(())?)
+        }
         None => Err(Problem::reply("ERR no script is running").into()),
     }
 }

@@ -78,6 +78,8 @@ struct Loaded {
 pub(super) struct State {
     /// Runs a command for the script that runs now.
     pub(super) command: RefCell<Option<Function>>,
+    /// Its words: on Lua's stack they would lie twice, which has no room for the most that a script may pass.
+    pub(super) words: RefCell<MultiValue>,
     /// On whose behalf the script runs, or the last one ran, and in which database.
     pub(super) caller: RefCell<Option<(Arc<User>, usize)>>,
     /// The RESP version that replies come in.
