@@ -540,6 +540,7 @@ fn config_get_answers_names_as_spelled_and_patterns_once() {
         names(&["*policy", "MAXMEMORY*", "[t]imeout", "tim?out", "\\timeout"]),
         [
             "maxmemory",
+            "maxmemory-advice",
             "maxmemory-clients",
             "maxmemory-eviction-tenacity",
             "maxmemory-policy",
