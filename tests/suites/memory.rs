@@ -98,7 +98,7 @@ impl Caller {
 
 #[test]
 fn resident_memory_stays_near_the_limit_when_values_change_their_size() {
-    const LIMIT: u64 = 48 * MIB;
+    const LIMIT: u64 = 24 * MIB;
     let server = Server::ferrite(
         &Options::new()
             .set("maxmemory", &LIMIT.to_string())
