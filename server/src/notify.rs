@@ -1,6 +1,10 @@
-//! Keyspace notifications: what happens to keys, published on channels named after the key and after the event.
+//! Telling what commands did: keyspace notifications, which are published on channels named after the key and after
+//! the event, and stale copies of keys, see [`crate::tracking`].
 
-use storage::changes::{Event, EventClass, Listeners};
+use storage::{
+    changes::{Event, EventClass, Listeners, Notice},
+    db::Db,
+};
 
 use crate::{config::KeyspaceEvents, server::Server};
 
@@ -15,23 +19,59 @@ pub fn configure(server: &Server, wanted: KeyspaceEvents) {
     }
 }
 
-/// Publishes events in the order they happened. Nothing is locked.
+/// Tells of what happened, in that order. Nothing is locked.
 #[cold]
-pub fn publish(server: &Server, events: Vec<Event>) {
+pub fn tell(server: &Server, notices: &mut Vec<Notice>) {
+    tell_each(server, notices, |stale| match stale {
+        Stale::Key(key, client) => server.tracking.invalidate_key(server, key, client),
+        Stale::All => server.tracking.invalidate_all(server),
+    });
+}
+
+/// As [`tell`], under the locks of all that changed: before a transaction reads it again, and before those are served
+/// who waited for it.
+#[cold]
+pub fn tell_locked(server: &Server, db: &mut Db<'_>, notices: &mut Vec<Notice>) {
+    tell_each(server, notices, |stale| match stale {
+        Stale::Key(key, client) => server.tracking.invalidate_locked(server, db, key, client),
+        Stale::All => server.tracking.invalidate_all_locked(server, db),
+    });
+}
+
+/// Cached copies that are stale: a key's, by whom, or all.
+enum Stale<'a> {
+    Key(&'a [u8], u64),
+    All,
+}
+
+fn tell_each(server: &Server, notices: &mut Vec<Notice>, mut invalidate: impl FnMut(Stale<'_>)) {
+    let mut broadcasts = Vec::new();
+    for notice in notices.drain(..) {
+        match notice {
+            Notice::Event(event) => publish(server, &event),
+            Notice::Stale { key, client } => {
+                invalidate(Stale::Key(&key, client));
+                broadcasts.push((key, client));
+            }
+            Notice::AllStale => invalidate(Stale::All),
+        }
+    }
+    server.tracking.broadcast(server, broadcasts);
+}
+
+fn publish(server: &Server, event: &Event) {
     let wanted = server.config.settings().notify_keyspace_events;
-    for event in events {
-        if !wanted.contains(class(event.class)) {
-            continue;
-        }
-        let name = event.name.as_bytes();
-        if wanted.contains(KeyspaceEvents::KEYSPACE) {
-            let channel = channel("keyspace", event.database, &event.key);
-            server.pubsub.publish(&channel, name);
-        }
-        if wanted.contains(KeyspaceEvents::KEYEVENT) {
-            let channel = channel("keyevent", event.database, name);
-            server.pubsub.publish(&channel, &event.key);
-        }
+    if !wanted.contains(class(event.class)) {
+        return;
+    }
+    let name = event.name.as_bytes();
+    if wanted.contains(KeyspaceEvents::KEYSPACE) {
+        let channel = channel("keyspace", event.database, &event.key);
+        server.pubsub.publish(&channel, name);
+    }
+    if wanted.contains(KeyspaceEvents::KEYEVENT) {
+        let channel = channel("keyevent", event.database, name);
+        server.pubsub.publish(&channel, &event.key);
     }
 }
 

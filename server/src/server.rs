@@ -231,18 +231,16 @@ impl Server {
 
     /// What follows a command's changes once its locks are released: the change counter, then events.
     pub fn settle(&self, changes: &mut Changes) {
+        if !changes.notices.is_empty() {
+            notify::tell(self, &mut changes.notices);
+        }
         if !changes.ready.is_empty() {
             blocking::serve_later(self, changes);
-        }
-        if !changes.events.is_empty() {
-            notify::publish(self, std::mem::take(&mut changes.events));
+            notify::tell(self, &mut changes.notices);
         }
         if !changes.evicted.is_empty() {
             self.watchers
                 .evicted(&self.keyspace, std::mem::take(&mut changes.evicted));
-        }
-        if changes.flushed || !changes.invalidated.is_empty() {
-            self.tracking.invalidate(self, changes);
         }
         if changes.dirty > 0 {
             let dirty = &self.keyspace.statistics.dirty;

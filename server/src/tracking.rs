@@ -15,16 +15,9 @@ use std::{
     },
 };
 
-use hashbrown::HashSet;
 use parking_lot::RwLock;
 use protocol::resp::reply::ReplyWriter;
-use storage::{
-    Held,
-    changes::{Changes, Listeners},
-    db::Db,
-    keyspace::Key,
-    shard::Shard,
-};
+use storage::{Held, changes::Listeners, db::Db, keyspace::Key, shard::Shard};
 
 use crate::{
     dispatch::{args::Args, command::Command, keys::each_key},
@@ -126,20 +119,8 @@ impl TrackingTable {
         clients
     }
 
-    /// Tells of what a command changed. Nothing is locked.
-    #[cold]
-    pub fn invalidate(&self, server: &Server, changes: &mut Changes) {
-        if std::mem::take(&mut changes.flushed) {
-            self.invalidate_all(server);
-        }
-        let keys = distinct(changes);
-        for key in &keys {
-            self.invalidate_key(server, key, changes.client);
-        }
-        self.broadcast(server, keys, changes.client);
-    }
-
-    fn invalidate_key(&self, server: &Server, key: &[u8], changer: u64) {
+    /// Tells of a key that changed. Nothing is locked.
+    pub fn invalidate_key(&self, server: &Server, key: &[u8], changer: u64) {
         let shard = server.keyspace.shard_of(Key::new(key).hash);
         match server.keyspace.try_lock(shard) {
             Ok(mut shard) => {
@@ -156,32 +137,24 @@ impl TrackingTable {
         }
     }
 
-    /// As [`TrackingTable::invalidate`], for keys whose locks are held: a transaction may read them again afterwards.
-    #[cold]
-    pub fn invalidate_locked(&self, server: &Server, db: &mut Db<'_>, changes: &mut Changes) {
-        let keys = distinct(changes);
-        for key in &keys {
-            let clients = self.forget(db.shard_mut(Key::new(key).hash), key);
-            tell_each(server, key, &clients, changes.client);
-        }
-        self.broadcast(server, keys, changes.client);
+    /// As [`TrackingTable::invalidate_key`], for a key whose lock is held.
+    pub fn invalidate_locked(&self, server: &Server, db: &mut Db<'_>, key: &[u8], changer: u64) {
+        let clients = self.forget(db.shard_mut(Key::new(key).hash), key);
+        tell_each(server, key, &clients, changer);
     }
 
     /// Tells those who listen to prefixes, or leaves that to the end of the turn, see [`collect_broadcasts`].
-    fn broadcast(&self, server: &Server, keys: Vec<Box<[u8]>>, changer: u64) {
+    pub fn broadcast(&self, server: &Server, keys: Vec<(Box<[u8]>, u64)>) {
         if keys.is_empty() || self.prefixes.read().is_empty() {
             return;
         }
         COLLECTED.with_borrow_mut(|collected| match collected {
             Some(collected) => {
-                for key in keys {
-                    collected.entry(key).or_insert(changer);
+                for (key, changer) in keys {
+                    collected.insert(key, changer);
                 }
             }
-            None => {
-                let keys = keys.into_iter().map(|key| (key, changer)).collect();
-                self.broadcast_now(server, &keys);
-            }
+            None => self.broadcast_now(server, &keys.into_iter().collect()),
         });
     }
 
@@ -212,10 +185,25 @@ impl TrackingTable {
         }
     }
 
-    fn invalidate_all(&self, server: &Server) {
+    /// Tells everybody that all copies are stale. Nothing is locked.
+    pub fn invalidate_all(&self, server: &Server) {
         for shard in 0..server.keyspace.shard_count() {
             self.forget_all(server, shard);
         }
+        self.tell_all(server);
+    }
+
+    /// As [`TrackingTable::invalidate_all`], when all shards are locked.
+    pub fn invalidate_all_locked(&self, server: &Server, db: &mut Db<'_>) {
+        let walked = db.each_shard(0, |_, shard| {
+            self.forget_shard(shard);
+            None::<()>
+        });
+        debug_assert!(walked.is_ok(), "nobody else holds what is locked");
+        self.tell_all(server);
+    }
+
+    fn tell_all(&self, server: &Server) {
         for client in server.clients.all() {
             if let Some(tracking) = client.tracking() {
                 tell(server, &client, &tracking, None);
@@ -233,6 +221,10 @@ impl TrackingTable {
                 .add(move |server| server.tracking.forget_all(server, number));
             return;
         };
+        self.forget_shard(&mut shard);
+    }
+
+    fn forget_shard(&self, shard: &mut Shard) {
         let (keys, items) = shard
             .tracked
             .iter()
@@ -245,7 +237,7 @@ impl TrackingTable {
     }
 }
 
-/// Keys that changed, each with the client that changed it first.
+/// Keys that changed, each with the client that changed it last.
 pub type Broadcasts = BTreeMap<Box<[u8]>, u64>;
 
 thread_local! {
@@ -277,17 +269,6 @@ pub fn send_broadcasts(server: &Server) {
     {
         server.tracking.broadcast_now(server, &collected);
     }
-}
-
-/// Takes the keys out, each once.
-fn distinct(changes: &mut Changes) -> Vec<Box<[u8]>> {
-    let mut seen = HashSet::new();
-    let changed = std::mem::take(&mut changes.invalidated);
-    let mut keys: Vec<Box<[u8]>> = changed.into_iter().map(|changed| changed.key).collect();
-    if keys.len() > 1 {
-        keys.retain(|key| seen.insert(key.clone()));
-    }
-    keys
 }
 
 /// Tells clients, by number, that their copies of a key are stale.

@@ -92,6 +92,19 @@ pub struct Event {
     pub key: Box<[u8]>,
 }
 
+/// What there is to tell others, in the order it happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    Event(Event),
+    /// Cached copies of a key are stale; `client` changed it, 0 for none.
+    Stale {
+        key: Box<[u8]>,
+        client: u64,
+    },
+    /// Cached copies of all keys are.
+    AllStale,
+}
+
 /// A string that was evicted, as it was.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Evicted {
@@ -127,7 +140,7 @@ pub enum Effects {
     Instead(Vec<Effect>),
 }
 
-/// A key that changed, for clients that cache or wait for it.
+/// A key that changed, for clients that wait for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChangedKey {
     pub database: usize,
@@ -140,14 +153,8 @@ pub struct Changes {
     pub listeners: Listeners,
     /// How many changes to data, in the unit of `rdb_changes_since_last_save`.
     pub dirty: u64,
-    pub events: Vec<Event>,
+    pub notices: Vec<Notice>,
     pub evicted: Vec<Evicted>,
-    /// Keys whose cached copies are stale.
-    pub invalidated: Vec<ChangedKey>,
-    /// All cached copies are stale, of whatever key.
-    pub flushed: bool,
-    /// The client whose command it was; 0 for none.
-    pub client: u64,
     /// Keys that clients wait for and that may serve them now.
     pub ready: SmallVec<[ChangedKey; 1]>,
     /// Effects that precede the command's own: deletes of keys found expired.
@@ -163,10 +170,8 @@ impl Changes {
     pub fn reset(&mut self) {
         self.dirty = 0;
         if !self.is_quiet() {
-            self.events.clear();
+            self.notices.clear();
             self.evicted.clear();
-            self.invalidated.clear();
-            self.flushed = false;
             self.ready.clear();
             self.deletions.clear();
             self.effects = Effects::Verbatim;
@@ -177,23 +182,22 @@ impl Changes {
     /// Adds what another command did after this one, but for its effects, which the log has already.
     pub fn absorb(&mut self, other: Changes) {
         self.dirty += other.dirty;
-        self.events.extend(other.events);
+        self.notices.extend(other.notices);
         self.evicted.extend(other.evicted);
-        self.invalidated.extend(other.invalidated);
-        self.flushed |= other.flushed;
-        if self.client == 0 {
-            self.client = other.client;
-        }
         self.ready.extend(other.ready);
+    }
+
+    /// Whether cached copies of single keys are stale.
+    pub fn has_stale(&self) -> bool {
+        let mut notices = self.notices.iter();
+        notices.any(|notice| matches!(notice, Notice::Stale { .. }))
     }
 
     /// Whether nothing was collected beside the counter.
     #[inline]
     pub fn is_quiet(&self) -> bool {
-        self.events.is_empty()
+        self.notices.is_empty()
             && self.evicted.is_empty()
-            && self.invalidated.is_empty()
-            && !self.flushed
             && self.ready.is_empty()
             && self.deletions.is_empty()
             && self.items.is_empty()

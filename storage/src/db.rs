@@ -1,7 +1,7 @@
 //! One database as a command sees it: the entries of the shards that are locked for it.
 //!
 //! Commands never see an expired key: a writer that meets one deletes it, a reader passes over it and leaves a note,
-//! upon which [`Db::delete_met_expired`] does so once the handler is done. An empty collection is never stored: a
+//! upon which [`Db::settle_met`] does so before the next change, or once the handler is done. An empty collection is never stored: a
 //! [`Write`] guard deletes it when it closes. Every change passes through `live`, `put_entry` or `flush`, which hand
 //! pre-images to a running snapshot.
 
@@ -13,7 +13,7 @@ use std::{
 
 use crate::{
     Error, Held,
-    changes::{ChangedKey, Changes, Effect, Event, EventClass, Evicted, Listeners},
+    changes::{ChangedKey, Changes, Effect, Event, EventClass, Evicted, Listeners, Notice},
     entry::{Entry, EntryMut, EntryRef, Item, Meta},
     eviction::{Tracker, advice::Use},
     item_note,
@@ -33,6 +33,14 @@ pub enum Touch {
     Yes,
     /// CLIENT NO-TOUCH, and commands that look without using.
     No,
+}
+
+/// A key that a look found to be gone.
+struct Met {
+    database: usize,
+    key: Box<[u8]>,
+    /// It is there, and to be deleted; otherwise it was missed by one that counts.
+    expired: bool,
 }
 
 /// The view of one database at one time. Made once per batch of commands; locks are taken and released per command.
@@ -58,9 +66,7 @@ pub struct Db<'a> {
     hits: Cell<u64>,
     misses: Cell<u64>,
     dirty: Cell<u64>,
-    met_expired: RefCell<Vec<(usize, Box<[u8]>)>>,
-    /// Keys that a reader missed, for those who want to know.
-    missed: RefCell<Vec<(usize, Box<[u8]>)>>,
+    met: RefCell<Vec<Met>>,
     /// The client whose commands run; 0 for none.
     client: u64,
     /// The key that the last closed guard deleted since it was empty: `changed` says so.
@@ -89,8 +95,7 @@ impl<'a> Db<'a> {
             hits: Cell::new(0),
             misses: Cell::new(0),
             dirty: Cell::new(0),
-            met_expired: RefCell::default(),
-            missed: RefCell::default(),
+            met: RefCell::default(),
             client: 0,
             emptied: None,
         }
@@ -141,9 +146,9 @@ impl<'a> Db<'a> {
         std::mem::replace(&mut self.index, index)
     }
 
-    /// Whose commands run from now on.
-    pub fn set_client(&mut self, client: u64) {
-        self.client = client;
+    /// Whose commands run from now on. Returns whose did before.
+    pub fn set_client(&mut self, client: u64) -> u64 {
+        std::mem::replace(&mut self.client, client)
     }
 
     pub fn set_touch(&mut self, touch: Touch) {
@@ -292,11 +297,8 @@ impl<'a> Db<'a> {
     pub fn begin(&mut self) {
         self.changes.listeners = self.keyspace.listeners();
         self.changes.reset();
-        self.changes.client = self.client;
-        // What a writer met or missed is nobody's business, and its shards are not locked any more.
-        if !self.missed.get_mut().is_empty() || !self.met_expired.get_mut().is_empty() {
-            self.missed.get_mut().clear();
-            self.met_expired.get_mut().clear();
+        if !self.met.get_mut().is_empty() {
+            self.met.get_mut().clear();
         }
     }
 
@@ -338,29 +340,40 @@ impl<'a> Db<'a> {
         }
     }
 
-    /// Deletes the keys that a reader met expired, and tells of those it missed.
+    /// Deletes the keys that were met expired, and tells of those that were missed, in the order that this happened.
     #[inline]
-    pub fn delete_met_expired(&mut self) {
-        if self.changes.listeners.contains(Listeners::EVENTS) {
-            self.tell_missed();
+    pub fn settle_met(&mut self) {
+        if !self.met.get_mut().is_empty() {
+            self.settle_each_met();
         }
-        if self.met_expired.get_mut().is_empty() {
-            return;
-        }
+    }
+
+    #[cold]
+    fn settle_each_met(&mut self) {
         let selected = self.index;
-        for (database, key) in std::mem::take(self.met_expired.get_mut()) {
+        for Met {
+            database,
+            key,
+            expired,
+        } in std::mem::take(self.met.get_mut())
+        {
             self.index = database;
-            let key = Key::new(&key);
-            if !self.holds(key.hash) {
-                continue;
-            }
-            if let Some(place) = self.table(key.hash).find(key.hash, key.bytes)
+            let known = Key::new(&key);
+            if !expired {
+                self.changes.notices.push(Notice::Event(Event {
+                    class: EventClass::KeyMiss,
+                    name: "keymiss",
+                    database,
+                    key,
+                }));
+            } else if self.holds(known.hash)
+                && let Some(place) = self.table(known.hash).find(known.hash, known.bytes)
                 && self
-                    .table(key.hash)
+                    .table(known.hash)
                     .entry(place)
                     .is_expired(self.expired_by)
             {
-                self.delete_expired(key, place);
+                self.delete_expired(known, place);
             }
         }
         self.index = selected;
@@ -454,26 +467,41 @@ impl<'a> Db<'a> {
     /// The key's entry, as a use of it: counts hit or miss and notes the access.
     #[inline]
     pub fn get(&self, key: Key<'_>) -> Option<EntryRef<'_>> {
-        let found = self.peek(key);
-        match found {
-            Some(entry) => {
-                self.hits.set(self.hits.get() + 1);
-                if self.touch == Touch::Yes {
-                    entry.set_access(self.used(entry.access(), key.hash));
-                }
-                self.sample(Use::Hit, key.hash, Some(entry));
-            }
-            None => {
-                self.misses.set(self.misses.get() + 1);
-                self.sample(Use::Miss, key.hash, None);
-                if self.changes.listeners.contains(Listeners::EVENTS) {
-                    self.missed
-                        .borrow_mut()
-                        .push((self.index, key.bytes.into()));
-                }
-            }
-        }
+        let found = self.get_to_change(key);
+        self.count(key, found.is_some());
+        let kind = if found.is_some() { Use::Hit } else { Use::Miss };
+        self.sample(kind, key.hash, found);
         found
+    }
+
+    /// As [`Db::get`], for a command that changes the key: counts neither hit nor miss.
+    #[inline]
+    pub fn get_to_change(&self, key: Key<'_>) -> Option<EntryRef<'_>> {
+        let entry = self.peek(key)?;
+        if self.touch == Touch::Yes {
+            entry.set_access(self.used(entry.access(), key.hash));
+        }
+        Some(entry)
+    }
+
+    /// As [`Db::get`], but no use of it: counts hit or miss and leaves the eviction bits.
+    pub fn inspect(&self, key: Key<'_>) -> Option<EntryRef<'_>> {
+        let found = self.peek(key);
+        self.count(key, found.is_some());
+        found
+    }
+
+    /// Counts a hit or a miss, and keeps the miss for those who want to know.
+    #[inline]
+    fn count(&self, key: Key<'_>, hit: bool) {
+        if hit {
+            self.hits.set(self.hits.get() + 1);
+            return;
+        }
+        self.misses.set(self.misses.get() + 1);
+        if self.changes.listeners.contains(Listeners::EVENTS) {
+            self.note_met(key, false);
+        }
     }
 
     /// The key's entry without a trace in statistics or eviction bits.
@@ -482,13 +510,20 @@ impl<'a> Db<'a> {
         let entry = self.table(key.hash).get(key.hash, key.bytes)?;
         if entry.is_expired(self.expired_by) {
             if self.keyspace.deletes_expired() {
-                self.met_expired
-                    .borrow_mut()
-                    .push((self.index, key.bytes.into()));
+                self.note_met(key, true);
             }
             return None;
         }
         Some(entry)
+    }
+
+    #[cold]
+    fn note_met(&self, key: Key<'_>, expired: bool) {
+        self.met.borrow_mut().push(Met {
+            database: self.index,
+            key: key.bytes.into(),
+            expired,
+        });
     }
 
     /// The key's value if it is a collection of type `T`, as a use of it.
@@ -499,6 +534,28 @@ impl<'a> Db<'a> {
         match self.get(key) {
             None => Ok(None),
             Some(entry) => T::of(entry.value()).map(Some).ok_or(Error::WrongType),
+        }
+    }
+
+    /// As [`Db::read`], for a command that changes the key: counts neither hit nor miss.
+    ///
+    /// # Errors
+    /// [`Error::WrongType`] if the value is of another type.
+    pub fn read_to_change<T: Collection>(&self, key: Key<'_>) -> Result<Option<&T>, Error> {
+        match self.get_to_change(key) {
+            None => Ok(None),
+            Some(entry) => T::of(entry.value()).map(Some).ok_or(Error::WrongType),
+        }
+    }
+
+    /// As [`Db::text`], for a command that changes the key: counts neither hit nor miss.
+    ///
+    /// # Errors
+    /// [`Error::WrongType`] if the value is of another type.
+    pub fn text_to_change(&self, key: Key<'_>) -> Result<Option<Text<'_>>, Error> {
+        match self.get_to_change(key) {
+            None => Ok(None),
+            Some(entry) => Text::of(entry.value()).map(Some).ok_or(Error::WrongType),
         }
     }
 
@@ -779,7 +836,9 @@ impl<'a> Db<'a> {
 
     /// Empties databases: `None` for all. All shards must be locked. Returns how many keys there were.
     pub fn flush(&mut self, database: Option<usize>) -> usize {
-        self.changes.flushed = self.changes.listeners.contains(Listeners::TRACKING);
+        if self.changes.listeners.contains(Listeners::TRACKING) {
+            self.changes.notices.push(Notice::AllStale);
+        }
         let Locked::All(shards) = &mut self.locked else {
             panic!("a flush declares all shards")
         };
@@ -818,8 +877,14 @@ impl<'a> Db<'a> {
     /// A command changed the key: watchers, cached copies, waiting clients and listeners learn of it, and, if the
     /// collection is empty now, of its deletion.
     pub fn changed(&mut self, key: Key<'_>, class: EventClass, name: &'static str) {
-        self.changes.dirty += 1;
         self.touch_key(key);
+        self.changed_inside(key, class, name);
+    }
+
+    /// As [`Db::changed`], for what readers of the key do not see: watchers, cached copies and waiting clients do not
+    /// learn of it.
+    pub fn changed_inside(&mut self, key: Key<'_>, class: EventClass, name: &'static str) {
+        self.changes.dirty += 1;
         self.notify(key, class, name);
         if self.emptied == Some((self.index, key.hash)) {
             self.emptied = None;
@@ -837,47 +902,49 @@ impl<'a> Db<'a> {
         }
     }
 
-    #[cold]
-    fn tell_missed(&mut self) {
-        for (database, key) in std::mem::take(self.missed.get_mut()) {
-            self.changes.events.push(Event {
-                class: EventClass::KeyMiss,
-                name: "keymiss",
-                database,
-                key,
+    /// Lets the clients that wait for the key look again.
+    pub fn wake_waiting(&mut self, key: Key<'_>) {
+        let index = self.index;
+        if !self
+            .shard(key.hash)
+            .waiting
+            .get(index, key.bytes)
+            .is_empty()
+        {
+            self.changes.ready.push(ChangedKey {
+                database: index,
+                key: key.bytes.into(),
             });
         }
     }
 
     #[cold]
     fn tell_interested(&mut self, key: Key<'_>) {
+        self.settle_met();
         let index = self.index;
         let shard = self.shard(key.hash);
         shard.touch_watchers(index, key.bytes);
-        let awaited = !shard.waiting.get(index, key.bytes).is_empty();
-        let changed = ChangedKey {
-            database: index,
-            key: key.bytes.into(),
-        };
         if self.changes.listeners.contains(Listeners::TRACKING) {
-            self.changes.invalidated.push(changed.clone());
+            self.changes.notices.push(Notice::Stale {
+                key: key.bytes.into(),
+                client: self.client,
+            });
         }
-        if awaited {
-            self.changes.ready.push(changed);
-        }
+        self.wake_waiting(key);
     }
 
     /// Tells those who subscribed to events, and nobody else.
     #[inline]
     pub fn notify(&mut self, key: Key<'_>, class: EventClass, name: &'static str) {
         if self.changes.listeners.contains(Listeners::EVENTS) {
+            self.settle_met();
             let event = Event {
                 class,
                 name,
                 database: self.index,
                 key: key.bytes.into(),
             };
-            self.changes.events.push(event);
+            self.changes.notices.push(Notice::Event(event));
         }
     }
 
@@ -907,9 +974,23 @@ impl<'a> Db<'a> {
             return Some(place);
         }
         if self.keyspace.deletes_expired() {
-            self.delete_expired(key, place);
+            self.expire(key);
         }
         None
+    }
+
+    /// Deletes a key that has expired, after what was met before it.
+    #[cold]
+    fn expire(&mut self, key: Key<'_>) {
+        self.settle_met();
+        if let Some(place) = self.table(key.hash).find(key.hash, key.bytes)
+            && self
+                .table(key.hash)
+                .entry(place)
+                .is_expired(self.expired_by)
+        {
+            self.delete_expired(key, place);
+        }
     }
 
     #[cold]
@@ -946,17 +1027,28 @@ impl<'a> Db<'a> {
         overwrite: impl FnOnce(&mut Table, Place, u16) -> bool,
         build: impl FnOnce() -> Entry,
     ) {
+        self.settle_met();
         let (index, now) = (self.index, self.now);
         let number = self.keyspace.shard_of(key.hash);
-        let eviction = &self.keyspace.eviction;
+        let keyspace = self.keyspace;
+        let eviction = &keyspace.eviction;
+        let mut shard = locked_shard(&mut self.locked, number);
+        let mut found = shard.tables[index].find(key.hash, key.bytes);
+        if let Some(place) = found
+            && shard.tables[index].entry(place).is_expired(self.expired_by)
+            && keyspace.deletes_expired()
+        {
+            self.expire(key);
+            shard = locked_shard(&mut self.locked, number);
+            found = None;
+        }
         let sampled = key.hash & self.sampled == 0;
-        let sample = |entry| {
+        let sample = |entry: EntryRef<'_>| {
             if sampled {
                 eviction.advice.note(Use::Write, key.hash, Some(entry));
             }
         };
-        let shard = locked_shard(&mut self.locked, number);
-        match shard.tables[index].find(key.hash, key.bytes) {
+        match found {
             Some(place) => {
                 if shard.snapshot.is_some() {
                     shard.keep_pre_image(index, place);

@@ -5,6 +5,7 @@
 //! - [`table`] checks tables of request and expected reply.
 //! - [`differential`] sends the same random commands to two servers and compares all they say;
 //!   [`grammar`] invents the commands, [`random`] the dice.
+//! - [`notices`] does so and compares what those are told who listen to keyspace events and invalidations.
 //! - [`conversation`] does so with several connections at once, and compares pushes and their order too.
 //! - [`proxy`] stands between servers and cuts or stalls their connections.
 //!
@@ -17,6 +18,7 @@
 pub mod conversation;
 pub mod differential;
 pub mod grammar;
+pub mod notices;
 pub mod proxy;
 pub mod random;
 pub mod server;

@@ -40,6 +40,22 @@ fn transactions_run_as_a_whole() {
 }
 
 #[test]
+fn a_name_with_something_behind_it_is_another() {
+    check(&[
+        (
+            "\"PING \"",
+            "-ERR unknown command 'PING ', with args beginning with: \r\n",
+        ),
+        (
+            "\"get \" k",
+            "-ERR unknown command 'get ', with args beginning with: 'k' \r\n",
+        ),
+        ("ping", "+PONG\r\n"),
+        ("COMMAND INFO nosuch", "*1\r\n$-1\r\n"),
+    ]);
+}
+
+#[test]
 fn requests_may_be_split_anywhere_and_pipelined() {
     let server = Server::start(&Options::new());
     let mut wire = server.connect();

@@ -110,7 +110,7 @@ fn apply(
             [b'(', words @ .., b')'] => {
                 let mut selector = Selector::none(all_channels);
                 for word in words
-                    .split(|&byte| byte == b' ')
+                    .split(u8::is_ascii_whitespace)
                     .filter(|word| !word.is_empty())
                 {
                     apply_to_selector(&mut selector, word)?;

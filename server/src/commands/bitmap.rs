@@ -46,6 +46,7 @@ fn setbit(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
     };
     let byte = (offset / 8) as usize;
     let mask = 0x80 >> (offset % 8);
+    let grows = len_to_change(db, key)? <= byte;
     let old = db.edit_text(key, byte + 1, |bytes| {
         let old = bytes[byte] & mask != 0;
         if bit {
@@ -55,9 +56,16 @@ fn setbit(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
         }
         old
     })?;
-    db.changed(key, EventClass::String, "setbit");
+    if grows || old != bit {
+        db.changed(key, EventClass::String, "setbit");
+    }
     reply.integer(i64::from(old));
     Ok(())
+}
+
+/// How many bytes a string has that a command is about to change.
+fn len_to_change(db: &Db<'_>, key: Key<'_>) -> Result<usize> {
+    Ok(db.text_to_change(key)?.map_or(0, |text| text.len()))
 }
 
 /// A bit's number as an argument: within the longest string there may be.
@@ -308,7 +316,6 @@ fn bitop(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
     for index in 3..args.len() {
         sources.push(with_bytes(db, args.key(index), <[u8]>::to_vec)?);
     }
-    db.delete_met_expired();
     let combined = combine(operation, sources);
     let target = args.key(2);
     reply.integer(combined.len() as i64);
@@ -381,13 +388,15 @@ fn bitfield(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
     let Some(reach) = reach else {
         return read_all(db, args, &operations, reply);
     };
-    db.text(key)?;
+    let grows = len_to_change(db, key)? < reach;
     let mut results = Vec::with_capacity(operations.len());
     let changes = db.edit_text(key, reach, |bytes| {
         let mut changes = 0;
         for operation in &operations {
+            let old = operation.read(bytes);
             let result = operation.apply(bytes);
-            changes += u64::from(operation.action != Action::Get && result.is_some());
+            let writes = operation.action != Action::Get && result.is_some();
+            changes += u64::from(writes && (grows || operation.read(bytes) != old));
             results.push(result);
         }
         changes

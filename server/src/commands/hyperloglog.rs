@@ -6,7 +6,10 @@ use storage::{
     changes::EventClass,
     db::Db,
     keyspace::Key,
-    value::hyperloglog::{self, Encoding, Union},
+    value::{
+        Text,
+        hyperloglog::{self, Encoding, Union},
+    },
 };
 
 use crate::{
@@ -76,7 +79,6 @@ fn pfcount(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
         }
         union.count()
     };
-    db.delete_met_expired();
     reply.integer(count as i64);
     Ok(())
 }
@@ -127,7 +129,6 @@ fn pfmerge(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
     let stored = db.edit_text(key, 0, |bytes| union.store(bytes, limit))?;
     stored.map_err(refusal)?;
     db.changed(key, EventClass::String, "pfadd");
-    db.delete_met_expired();
     reply.ok();
     Ok(())
 }
@@ -153,7 +154,8 @@ fn pfdebug(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
     }
     const NO_KEY: Error = Error::from_static("ERR The specified key does not exist");
     let key = args.key(2);
-    let encoding = read(db, key, hyperloglog::encoding)?.ok_or(NO_KEY)?;
+    let text = db.text_to_change(key)?;
+    let encoding = look_at(text, hyperloglog::encoding)?.ok_or(NO_KEY)?;
     db.mark_raw(key);
     if args.is(1, "GETREG") {
         make_dense(db, key)?;
@@ -197,7 +199,6 @@ fn make_dense(db: &mut Db<'_>, key: Key<'_>) -> Result<bool> {
     let converted = db.edit_text(key, 0, hyperloglog::to_dense)?;
     let converted = converted.map_err(refusal)?;
     if converted {
-        db.touch_key(key);
         db.changes.dirty += 1;
         db.changes.log_instead(&[b"PFDEBUG", b"TODENSE", key.bytes]);
     }
@@ -240,10 +241,9 @@ fn pfselftest(_session: &mut Session, _args: &Args<'_>, reply: &mut Reply) -> Re
 
 /// Makes an empty HyperLogLog unless the key exists; whether it did. One that exists must be sound.
 fn ensure(db: &mut Db<'_>, key: Key<'_>) -> Result<bool> {
-    if read(db, key, hyperloglog::encoding)?.is_some() {
+    if look_at(db.text_to_change(key)?, hyperloglog::encoding)?.is_some() {
         return Ok(false);
     }
-    db.delete_met_expired();
     db.edit_text(key, 0, |bytes| *bytes = hyperloglog::create())?;
     Ok(true)
 }
@@ -254,7 +254,14 @@ fn read<R>(
     key: Key<'_>,
     look: impl FnOnce(&[u8]) -> std::result::Result<R, hyperloglog::Error>,
 ) -> Result<Option<R>> {
-    match db.text(key)? {
+    look_at(db.text(key)?, look)
+}
+
+fn look_at<R>(
+    text: Option<Text<'_>>,
+    look: impl FnOnce(&[u8]) -> std::result::Result<R, hyperloglog::Error>,
+) -> Result<Option<R>> {
+    match text {
         None => Ok(None),
         Some(text) => look(text.as_bytes(&mut itoa::Buffer::new()))
             .map(Some)

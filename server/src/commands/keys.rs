@@ -155,7 +155,7 @@ const TYPE: Command = Command {
 
 fn type_of(db: &Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
     reply.simple(
-        db.peek(args.key(1))
+        db.inspect(args.key(1))
             .map_or("none", |entry| entry.value_type().name()),
     );
     Ok(())
@@ -541,12 +541,14 @@ fn copy_entry_to(db: &mut Db<'_>, key: Key<'_>, source: usize, target: usize) ->
         .take(key)
         .expect("it was there above, under the same lock");
     let (meta, raw) = (entry.look().meta(), encoding(entry.look()) == "raw");
-    db.changed(key, EventClass::Generic, "move_from");
     db.select(target);
     db.put(key, entry.into_value(), meta);
     if raw {
         db.mark_raw(key);
     }
+    db.select(source);
+    db.changed(key, EventClass::Generic, "move_from");
+    db.select(target);
     db.changed(key, EventClass::Generic, "move_to");
     db.select(source);
     true
@@ -1317,7 +1319,7 @@ fn set_deadline(
     }
     if deadline <= db.expired_by() && db.keyspace().deletes_expired() {
         db.delete(key);
-        db.changed(key, EventClass::Generic, "del");
+        db.changed(key, EventClass::Expired, "expired");
         db.changes.log_instead(&[b"DEL", key.bytes]);
     } else {
         db.set_deadline(key, Some(deadline));
@@ -1339,7 +1341,7 @@ fn tell_deadline(
     base: Base,
     reply: &mut Reply,
 ) -> Result {
-    let Some(entry) = db.peek(args.key(1)) else {
+    let Some(entry) = db.inspect(args.key(1)) else {
         reply.integer(-2);
         return Ok(());
     };

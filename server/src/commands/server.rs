@@ -6,6 +6,7 @@ use storage::{alloc, db::Db};
 
 use super::{advice::ADVICE, help::help};
 use crate::{
+    config::VALKEY_VERSION,
     dispatch::{
         args::Args,
         command::{Access, Arity::*, Command, Flag, Group, Keys, Reply, Result, Run},
@@ -103,7 +104,11 @@ fn lolwut(_session: &mut Session, _args: &Args<'_>, reply: &mut Reply) -> Result
         }
         text.push('\n');
     }
-    text.push_str(&format!("\nFerrite ver. {}\n", env!("CARGO_PKG_VERSION")));
+    // Clients tell by these words that it is what they know.
+    let version = env!("CARGO_PKG_VERSION");
+    text.push_str(&format!(
+        "\nValkey ver. {VALKEY_VERSION}, Ferrite ver. {version}\n"
+    ));
     reply.verbatim("txt", text.as_bytes());
     Ok(())
 }

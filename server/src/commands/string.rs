@@ -92,9 +92,12 @@ fn set(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
         return Ok(());
     }
     let options = SetOptions::read(args, db.now())?;
-    let old = db
-        .peek(key)
-        .map(|entry| (Text::of(entry.value()), entry.meta()));
+    let old = if options.get {
+        db.get(key)
+    } else {
+        db.get_to_change(key)
+    };
+    let old = old.map(|entry| (Text::of(entry.value()), entry.meta()));
     if options.get {
         match old {
             Some((None, _)) => return Err(Error::WRONG_TYPE),
@@ -284,7 +287,7 @@ fn getex(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
     match change {
         Some(Some(deadline)) if exists && deleted_by_deadline(db, Some(deadline)) => {
             db.delete(key);
-            db.changed(key, EventClass::Generic, "del");
+            db.changed(key, EventClass::Expired, "expired");
             db.changes.log_instead(&[b"DEL", key.bytes]);
         }
         Some(Some(deadline)) if exists => {
@@ -334,7 +337,7 @@ const DELIFEQ: Command = Command {
 fn delifeq(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
     let key = args.key(1);
     let equal = db
-        .text(key)?
+        .text_to_change(key)?
         .is_some_and(|text| text.as_bytes(&mut itoa::Buffer::new()) == args.word(2));
     if equal {
         db.delete(key);
@@ -444,7 +447,6 @@ fn msetnx(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
     if none_exists {
         set_pairs(db, args, 1, (args.len() - 1) / 2);
     }
-    db.delete_met_expired();
     reply.integer(i64::from(none_exists));
     Ok(())
 }
@@ -491,13 +493,13 @@ fn msetex(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
                 Expiry::Keep => db.peek(key).and_then(|entry| entry.deadline()),
                 Expiry::At(deadline) => Some(deadline),
             };
-            store_until(db, key, args.word(index + 1), deadline, "set");
-            if matches!(options.expiry, Expiry::At(_)) && !deleted_by_deadline(db, deadline) {
+            // One in the past is as good as any: the key expires when somebody looks.
+            put_until(db, key, args.word(index + 1), deadline, "set");
+            if matches!(options.expiry, Expiry::At(_)) {
                 db.notify(key, EventClass::Generic, "expire");
             }
         }
     }
-    db.delete_met_expired();
     reply.integer(i64::from(passes));
     Ok(())
 }
@@ -539,7 +541,7 @@ const APPEND: Command = Command {
 
 fn append(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
     let (key, tail) = (args.key(1), args.word(2));
-    let len = match db.text(key)?.map(|text| text.len()) {
+    let len = match db.text_to_change(key)?.map(|text| text.len()) {
         None => {
             store(db, key, tail, Meta::default());
             tail.len()
@@ -635,7 +637,7 @@ const SETRANGE: Command = Command {
 fn setrange(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
     let (key, offset, patch) = (args.key(1), args.integer(2)?, args.word(3));
     let offset = usize::try_from(offset).map_err(|_| Error::OFFSET_RANGE)?;
-    let len = db.text(key)?.map_or(0, |text| text.len());
+    let len = db.text_to_change(key)?.map_or(0, |text| text.len());
     if patch.is_empty() {
         reply.integer(len as i64);
         return Ok(());
@@ -744,7 +746,7 @@ fn decrby(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
 
 fn add(db: &mut Db<'_>, args: &Args<'_>, by: i64, reply: &mut Reply) -> Result {
     let key = args.key(1);
-    let old = match db.text(key)? {
+    let old = match db.text_to_change(key)? {
         None => None,
         Some(Text::Int(number)) => Some(number),
         Some(text) => Some(
@@ -779,7 +781,7 @@ const INCRBYFLOAT: Command = Command {
 
 fn incrbyfloat(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
     let key = args.key(1);
-    let old = match db.text(key)? {
+    let old = match db.text_to_change(key)? {
         None => LongDouble::ZERO,
         Some(text) => {
             LongDouble::parse(text.as_bytes(&mut itoa::Buffer::new())).ok_or(Error::NOT_A_FLOAT)?
@@ -818,6 +820,13 @@ const LCS: Command = Command {
 };
 
 fn lcs(db: &Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
+    const NOT_STRINGS: Error =
+        Error::from_static("ERR The specified keys must contain string values");
+    let (left, right) = (db.text(args.key(1)), db.text(args.key(2)));
+    let (left, right) = (
+        left.map_err(|_| NOT_STRINGS)?,
+        right.map_err(|_| NOT_STRINGS)?,
+    );
     let (mut len_only, mut with_index, mut with_len, mut min_len) = (false, false, false, 0);
     let mut index = 3;
     while index < args.len() {
@@ -841,10 +850,6 @@ fn lcs(db: &Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
         ));
     }
     let (mut left_digits, mut right_digits) = (itoa::Buffer::new(), itoa::Buffer::new());
-    const NOT_STRINGS: Error =
-        Error::from_static("ERR The specified keys must contain string values");
-    let left = db.text(args.key(1)).map_err(|_| NOT_STRINGS)?;
-    let right = db.text(args.key(2)).map_err(|_| NOT_STRINGS)?;
     let left = left
         .as_ref()
         .map_or(&b""[..], |text| text.as_bytes(&mut left_digits));
@@ -989,11 +994,22 @@ fn store_until(
 ) {
     if deleted_by_deadline(db, deadline) {
         if db.delete(key) {
-            db.changed(key, EventClass::Generic, "del");
+            db.changed(key, EventClass::Expired, "expired");
             db.changes.log_instead(&[b"DEL", key.bytes]);
         }
         return;
     }
+    put_until(db, key, value, deadline, event);
+}
+
+/// Sets a key to a string that may have a deadline, and says so.
+fn put_until(
+    db: &mut Db<'_>,
+    key: Key<'_>,
+    value: &[u8],
+    deadline: Option<Timestamp>,
+    event: &'static str,
+) {
     store(
         db,
         key,

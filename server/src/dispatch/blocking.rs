@@ -37,6 +37,7 @@ use super::{
     transaction::Queued,
 };
 use crate::{
+    notify,
     server::{self, Server},
     session::{Session, registry::Client},
 };
@@ -351,8 +352,11 @@ fn serve_one(
     if *over {
         return true;
     }
+    // What is told so far comes before what the client says about itself.
+    notify::tell_locked(server, db, &mut all.notices);
     let mut reply = Reply::new(ReplyWriter::new(waiter.version));
     let command = waiter.request.registered.command;
+    let changer = db.set_client(client.id);
     db.begin();
     let outcome = attempt(
         server,
@@ -362,6 +366,7 @@ fn serve_one(
         &waiter.request.args(),
         &mut reply,
     );
+    db.set_client(changer);
     all.absorb(std::mem::take(&mut db.changes));
     match outcome {
         Ok(Progress::Wait { .. }) => return false,

@@ -159,14 +159,14 @@ fn execute_on_key(
     }
     db.set_touch(Touch::Yes);
     let outcome = catch_unwind(AssertUnwindSafe(|| match handler {
-        OneKey::Read(handler) => {
-            let result = handler(db, args, reply);
-            db.delete_met_expired();
-            result
-        }
+        OneKey::Read(handler) => handler(db, args, reply),
         OneKey::Write(handler) => handler(db, args, reply),
     }));
     let result = outcome.unwrap_or_else(|_| Err(panicked(&session.server)));
+    // A command that runs again looks again.
+    if !reply.wants_preparation() {
+        db.settle_met();
+    }
     db.collect_effects(|| result.is_ok().then(|| args.to_vec()));
     if !db.changes.ready.is_empty() {
         blocking::serve(&session.server, db);
@@ -239,7 +239,12 @@ fn execute_any(
     let args = args.with_first_key(found.first_key);
     match admit(session, db, registered, &args, reply) {
         Ok(Gate::Open) => {}
-        Ok(Gate::Queued) => return Next::Go,
+        Ok(Gate::Queued) => {
+            if session.flags.replies_off || session.flags.skip_next {
+                skip_reply(session, registered.command, reply, mark);
+            }
+            return Next::Go;
+        }
         Ok(Gate::Wait(until)) => return Next::Wait(until),
         Err(error) => {
             metrics.commands[registered.id].rejected.add(1);
@@ -777,11 +782,7 @@ pub fn attempt(
         Touch::Yes
     });
     let outcome = catch_unwind(AssertUnwindSafe(|| match command.run {
-        Run::Read(handler) => {
-            let result = handler(db, args, reply);
-            db.delete_met_expired();
-            result.map(|()| Progress::Done)
-        }
+        Run::Read(handler) => handler(db, args, reply).map(|()| Progress::Done),
         Run::Write(handler) => handler(db, args, reply).map(|()| Progress::Done),
         Run::Blocking(handler) => {
             reply.replaced_words.clear();
@@ -792,6 +793,10 @@ pub fn attempt(
         }
     }));
     let result = outcome.unwrap_or_else(|_| Err(panicked(server)));
+    // A command that runs again looks again.
+    if !reply.wants_preparation() {
+        db.settle_met();
+    }
     db.collect_effects(|| result.is_ok().then(|| args.to_vec()));
     result
 }

@@ -75,8 +75,9 @@ pub struct Table {
 struct Slot {
     folded: Folded,
     number: u16,
-    /// Folding tells its name from all others. It confuses what is no letter: the underscore with DEL.
-    is_exact: bool,
+    /// The name's length, if folding tells it from all others of that length; else 0. It confuses what is no letter: the
+    /// underscore with DEL, and what is beyond the end with a space.
+    exact_len: u8,
 }
 
 /// A name without its case: its bytes in two words, 0x20 masked out of each, so that a comparison is two words'.
@@ -125,7 +126,7 @@ impl Table {
             [Slot {
                 folded: (0, 0),
                 number: EMPTY,
-                is_exact: true,
+                exact_len: 0,
             }; SLOTS],
         );
         for (number, registered) in commands.iter().enumerate() {
@@ -139,11 +140,7 @@ impl Table {
             slots[slot] = Slot {
                 folded,
                 number: number as u16,
-                is_exact: registered
-                    .command
-                    .name
-                    .bytes()
-                    .all(|byte| byte.is_ascii_alphabetic()),
+                exact_len: exact_len(registered.command.name),
             };
         }
         Table {
@@ -164,7 +161,7 @@ impl Table {
             let Slot {
                 folded: known,
                 number,
-                is_exact,
+                exact_len,
             } = self.slots[slot];
             if number == EMPTY {
                 return None;
@@ -172,7 +169,8 @@ impl Table {
             if known == folded {
                 let registered = &self.commands[number as usize];
                 let known = registered.command.name.as_bytes();
-                return (is_exact || known.eq_ignore_ascii_case(name)).then_some(registered);
+                let same = usize::from(exact_len) == name.len() || known.eq_ignore_ascii_case(name);
+                return same.then_some(registered);
             }
             slot = (slot + 1) % SLOTS;
         }
@@ -215,6 +213,12 @@ impl Table {
     pub fn count(&self) -> usize {
         self.count
     }
+}
+
+/// The length of a name of letters only; 0 of others.
+fn exact_len(name: &str) -> u8 {
+    let letters = name.bytes().all(|byte| byte.is_ascii_alphabetic());
+    if letters { name.len() as u8 } else { 0 }
 }
 
 #[inline]

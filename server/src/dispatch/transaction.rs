@@ -25,6 +25,7 @@ use crate::{
     commands::acl,
     memcache::note::Note,
     metrics::{WorkerMetrics, command_log::Outcome},
+    notify,
     server::Server,
     session::Session,
     tracking,
@@ -305,12 +306,10 @@ fn run_all(
             fail(session, reply, &error);
         }
         if db.changes.dirty > 0 || !db.changes.is_quiet() {
-            let mut changes = std::mem::take(&mut db.changes);
-            if !changes.invalidated.is_empty() {
-                let server = &session.server;
-                server.tracking.invalidate_locked(server, db, &mut changes);
+            all.absorb(std::mem::take(&mut db.changes));
+            if all.has_stale() {
+                notify::tell_locked(&session.server, db, &mut all.notices);
             }
-            all.absorb(changes);
         }
         if session.flags.tracks_reads && registered.command.has(Flag::ReadOnly) {
             tracking::remember(session, db, registered.command, &queued.args());

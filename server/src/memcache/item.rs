@@ -108,7 +108,7 @@ pub(super) fn locked<'k, R>(
 ) -> Result<R> {
     db.try_lock(key.hash)?;
     let result = work(db);
-    db.delete_met_expired();
+    db.settle_met();
     db.unlock();
     db.keyspace()
         .statistics

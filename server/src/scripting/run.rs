@@ -26,6 +26,7 @@ use crate::{
         error::Error,
         table::Registered,
     },
+    notify,
     persistence::trouble::Trouble,
     session::Session,
     tracking,
@@ -367,12 +368,11 @@ impl Commands<'_, '_, '_> {
                 .monitors
                 .show_scripted(registered.command, args, database);
         }
-        let mut changes = std::mem::take(&mut self.db.changes);
-        if !changes.invalidated.is_empty() {
-            let table = &server.tracking;
-            table.invalidate_locked(server, self.db, &mut changes);
-        }
+        let changes = std::mem::take(&mut self.db.changes);
         self.changes.absorb(changes);
+        if self.changes.has_stale() {
+            notify::tell_locked(server, self.db, &mut self.changes.notices);
+        }
         if self.session.flags.tracks_reads && registered.command.has(Flag::ReadOnly) {
             tracking::remember(self.session, self.db, registered.command, args);
         }

@@ -2,8 +2,9 @@
 //! same on both, in the same order, replies and pushes alike.
 //!
 //! One step is sent at a time, to both servers, and the next only when all is quiet again, so that what happens follows
-//! from the steps alone. A conversation that differs is said again and again with fewer steps, until each that is left
-//! is needed to show the difference.
+//! from the steps alone. That all is quiet is known from other connections, one per worker, which are answered behind
+//! what came before. A conversation that differs is said again and again with fewer steps, until each that is left is
+//! needed to show the difference.
 
 mod grammar;
 
@@ -13,14 +14,15 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use crate::random::Random;
-use crate::wire::{Wire, encode, find, show, split_line};
+use crate::wire::{Wire, encode, find, frame, show, split_line};
 
 /// Connections of a conversation; the first only ever directs the others, and is never blocked itself.
 pub const CONNECTIONS: usize = 5;
-/// Nothing more comes when there was silence for so long.
-const QUIET: Duration = Duration::from_millis(2);
-/// A reply that has not come by then does not come: the connection is blocked, or its replies are off.
-const REPLY: Duration = Duration::from_millis(8);
+/// Workers that a server has at most.
+pub const WORKERS: usize = 2;
+/// How often all workers are asked whether they are done: for the step itself, for those on other workers whom it tells
+/// or serves, and for those whom that serves in turn.
+const ROUNDS: usize = 4;
 /// What differs for so long stays different.
 const PATIENCE: Duration = Duration::from_millis(250);
 /// How long a conversation that differs is made shorter.
@@ -108,12 +110,24 @@ fn converse(servers: [SocketAddr; 2], steps: &[Step]) -> Option<Found> {
     servers.iter().for_each(|&server| clear(server));
     let mut sides = servers.map(Side::new);
     align(servers, &mut sides);
+    let mut waits = [false; CONNECTIONS];
     for (number, step) in steps.iter().enumerate() {
+        if waits[step.connection] {
+            // What is sent behind a command that waits runs when others end the waiting, beside what they do next.
+            continue;
+        }
         for side in &mut sides {
             side.send(step);
         }
-        if let Some((connection, said)) = settle(&mut sides, step.connection) {
-            return Some((number, connection, said));
+        match settle(&mut sides) {
+            Settled::Differs(connection, said) => return Some((number, connection, said)),
+            Settled::Same(answered) => {
+                for (waits, answered) in waits.iter_mut().zip(answered) {
+                    *waits &= !answered;
+                }
+                let answered = answered[step.connection];
+                waits[step.connection] = !answered && sides[1].waits(step.connection);
+            }
         }
     }
     None
@@ -150,31 +164,53 @@ fn align(servers: [SocketAddr; 2], sides: &mut [Side; 2]) {
     }
 }
 
-/// Waits until all is quiet. If a connection was told different things: which, and what.
-fn settle(sides: &mut [Side; 2], sender: usize) -> Option<(usize, [Vec<u8>; 2])> {
-    let begun = Instant::now();
-    let mut last = begun;
+/// What a step came to.
+enum Settled {
+    /// Which connections were given replies.
+    Same([bool; CONNECTIONS]),
+    /// A connection was told different things.
+    Differs(usize, [Vec<u8>; 2]),
+}
+
+/// Waits until all is quiet.
+fn settle(sides: &mut [Side; 2]) -> Settled {
+    let deadline = Instant::now() + PATIENCE;
     loop {
-        if sides.iter_mut().any(Side::receive) {
-            last = Instant::now();
-        }
+        sides.iter_mut().for_each(Side::settle);
         let different =
             (0..CONNECTIONS).find(|&number| !same(&sides[0].told[number], &sides[1].told[number]));
-        let answered = !sides[0].told[sender].is_empty();
         match different {
-            None if last.elapsed() > QUIET && (answered || begun.elapsed() > REPLY) => {
+            None => {
+                let told = std::array::from_fn(|number| answers(&sides[1].told[number]));
                 for side in sides {
                     side.told.iter_mut().for_each(Vec::clear);
                 }
-                return None;
+                return Settled::Same(told);
             }
-            Some(number) if last.elapsed() > PATIENCE => {
+            Some(number) if Instant::now() > deadline => {
                 let said = sides.each_ref().map(|side| side.told[number].clone());
-                return Some((number, said));
+                return Settled::Differs(number, said);
             }
-            _ => std::thread::sleep(Duration::from_micros(200)),
+            Some(_) => {}
         }
     }
+}
+
+/// Whether there is a reply among what a connection was told.
+fn answers(mut told: &[u8]) -> bool {
+    const MESSAGES: [&[u8]; 4] = [
+        b">",
+        b"*3\r\n$7\r\nmessage\r\n",
+        b"*3\r\n$8\r\nsmessage\r\n",
+        b"*4\r\n$8\r\npmessage\r\n",
+    ];
+    while let Ok(Some(len)) = frame(told) {
+        if !MESSAGES.iter().any(|message| told.starts_with(message)) {
+            return true;
+        }
+        told = &told[len..];
+    }
+    false
 }
 
 /// What HELLO says of Valkey's built-in module, in both protocol versions, and what it says without.
@@ -189,15 +225,26 @@ const MODULES: [(&[u8], &[u8]); 2] = [
     ),
 ];
 
-/// Whether two servers said the same, but for the modules they have.
+/// That all keys are stale: Valkey writes the null of the tracking connection's protocol also when another is told.
+const ALL_STALE: [(&[u8], &[u8]); 2] = [
+    (b"invalidate\r\n$-1\r\n", b"invalidate\r\n_\r\n"),
+    (
+        b"__redis__:invalidate\r\n_\r\n",
+        b"__redis__:invalidate\r\n$-1\r\n",
+    ),
+];
+
+/// Whether two servers said the same, but for what they mean to say differently.
 fn same(tested: &[u8], reference: &[u8]) -> bool {
     if tested == reference {
         return true;
     }
     let mut reference = reference.to_vec();
-    for (with, without) in MODULES {
-        while let Some(at) = find(&reference, with) {
-            reference.splice(at..at + with.len(), without.iter().copied());
+    for (theirs, ours) in MODULES.into_iter().chain(ALL_STALE) {
+        let mut from = 0;
+        while let Some(at) = find(&reference[from..], theirs) {
+            reference.splice(from + at..from + at + theirs.len(), ours.iter().copied());
+            from += at + ours.len();
         }
     }
     tested == reference
@@ -205,6 +252,8 @@ fn same(tested: &[u8], reference: &[u8]) -> bool {
 
 /// All connections with one server.
 struct Side {
+    /// One on every worker, whose requests do nothing.
+    probes: Vec<Wire>,
     streams: Vec<TcpStream>,
     ids: Vec<u64>,
     /// What came since the last time that all was quiet and the same.
@@ -224,8 +273,12 @@ impl Side {
                 .expect("sockets can be made not to block");
             streams.push(stream);
         }
-        let told = vec![Vec::new(); CONNECTIONS];
-        Side { streams, ids, told }
+        Side {
+            probes: (0..WORKERS).map(|_| Wire::connect(server)).collect(),
+            streams,
+            ids,
+            told: vec![Vec::new(); CONNECTIONS],
+        }
     }
 
     fn send(&mut self, step: &Step) {
@@ -241,22 +294,38 @@ impl Side {
         let _ = self.streams[step.connection].write_all(&bytes);
     }
 
-    /// Reads what is there. True if anything was.
-    fn receive(&mut self) -> bool {
+    /// Waits until the server has done all that was asked of it, and reads what it said.
+    fn settle(&mut self) {
+        for _ in 0..ROUNDS {
+            self.probes.iter_mut().for_each(|probe| {
+                probe.line("PING");
+            });
+        }
+        self.receive();
+    }
+
+    /// Whether a connection waits for something. Asks the server, as no reply may also be what was asked for.
+    fn waits(&mut self, connection: usize) -> bool {
+        let id = self.ids[connection];
+        let shown = self.probes[0].line(&format!("CLIENT LIST ID {id}"));
+        let mut words = shown.split(' ');
+        words.any(|word| {
+            word.strip_prefix("flags=")
+                .is_some_and(|flags| flags.contains('b'))
+        })
+    }
+
+    /// Reads what is there.
+    fn receive(&mut self) {
         let mut chunk = [0; 16 * 1024];
-        let mut any = false;
         for (stream, told) in self.streams.iter_mut().zip(&mut self.told) {
             loop {
                 match stream.read(&mut chunk) {
-                    Ok(len) if len > 0 => {
-                        told.extend_from_slice(&chunk[..len]);
-                        any = true;
-                    }
+                    Ok(len) if len > 0 => told.extend_from_slice(&chunk[..len]),
                     Err(error) if error.kind() == ErrorKind::Interrupted => {}
                     _ => break,
                 }
             }
         }
-        any
     }
 }

@@ -4,7 +4,7 @@
 //! them. Only the limit is different: the weights of the trace count here, as for every other policy, instead of the
 //! bytes that the process has allocated.
 
-use storage::changes::Listeners;
+use storage::changes::{Listeners, Notice};
 use storage::db::Db;
 use storage::entry::Meta;
 use storage::eviction::{Options, Outcome, Policy, Ranking, Scope, evict};
@@ -60,14 +60,14 @@ impl Ferrite {
 
     /// Takes what the last lock's events say is gone off what is held.
     fn settle(space: &Space, held: &mut u64, db: &mut Db<'_>) {
-        for event in &db.changes.events {
-            if matches!(event.name, "evicted" | "expired")
+        for notice in db.changes.notices.drain(..) {
+            if let Notice::Event(event) = notice
+                && matches!(event.name, "evicted" | "expired")
                 && let Some(object) = object_of(&event.key)
             {
                 *held -= space.weight(object);
             }
         }
-        db.changes.events.clear();
     }
 }
 
@@ -85,7 +85,7 @@ impl Cache for Ferrite {
         let key = Key::new(&name);
         db.lock(key.hash);
         let hit = db.get(key).is_some();
-        db.delete_met_expired();
+        db.settle_met();
         db.unlock();
         Self::settle(space, held, &mut db);
         let weight = space.weight(request.object);

@@ -101,7 +101,7 @@ fn info(_session: &mut Session, args: &Args<'_>, reply: &mut Reply) -> Result {
     for name in args.from(2) {
         match table::table().find_full(name) {
             Some(registered) => facts::write(registered, reply),
-            None => reply.null_array(),
+            None => reply.null(),
         }
     }
     Ok(())

@@ -647,7 +647,6 @@ fn search_and_store(
         });
         Some((key, build(&entries.collect::<Vec<_>>(), &limits(db))))
     });
-    db.delete_met_expired();
     if let Some((key, set)) = result? {
         let count = store(db, key, set, event);
         db.changes.dirty += count.saturating_sub(1) as u64;

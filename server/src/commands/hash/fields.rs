@@ -147,7 +147,7 @@ fn hgetex(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
     let options = Options::read(args, keyword, Allowed::Deadline)?;
     let fields = FieldWords::read(args, keyword + 1, 1)?;
     // The type of the key comes before the value of the time.
-    let exists = db.write::<Hash>(key)?.is_some();
+    let exists = db.read::<Hash>(key)?.is_some();
     let expiry = options.expiry.resolve(db.now(), "hgetex")?;
     reply.array(fields.len());
     if !exists {
@@ -238,11 +238,12 @@ fn set_fields(
     };
     let pairs: Vec<&[u8]> = args.from(fields.first).collect();
     let mut hash = db.write_or_create(key, Hash::new)?;
-    let (len, mut added) = (hash.len(), 0);
+    let (len, mut added, mut removed) = (hash.len(), 0, 0);
     if past {
-        fields.iter(args).for_each(|field| {
-            hash.remove(field, now);
-        });
+        removed = fields
+            .iter(args)
+            .filter(|&field| hash.remove(field, now))
+            .count();
     } else {
         let text_bytes = text_bytes(pairs.iter().copied());
         hash.prepare(fields.len(), text_bytes, &limits);
@@ -256,14 +257,17 @@ fn set_fields(
     if !past {
         tell_replaced(db, key, replaced);
     }
-    let event = if past {
+    if past {
+        if removed > 0 {
+            db.touch_key(key);
+        }
         db.notify(key, EventClass::Hash, "hset");
         db.notify(key, EventClass::Hash, "hexpire");
-        "hexpired"
+        db.changed_inside(key, EventClass::Hash, "hexpired");
+        db.changes.dirty += fields.len() as u64 - 1;
     } else {
-        "hset"
-    };
-    changed_fields(db, key, fields.len(), event);
+        changed_fields(db, key, fields.len(), "hset");
+    }
     match expiry {
         Resolved::At(_) if past => {
             let names: Vec<&[u8]> = fields.iter(args).collect();

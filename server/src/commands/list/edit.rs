@@ -156,8 +156,7 @@ fn ltrim(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
         .into_values()
         .for_each(|part| db.keyspace().free(part));
     if len == 0 {
-        // Nothing to log, yet watchers and subscribers are told.
-        db.touch_key(key);
+        // Nothing to log, yet subscribers are told.
         db.notify(key, EventClass::List, "ltrim");
     } else {
         db.changed(key, EventClass::List, "ltrim");

@@ -294,7 +294,6 @@ fn keep(
         },
         None => Set::new(),
     };
-    db.delete_met_expired();
     let len = store(db, args.key(1), result, event);
     reply.integer(len as i64);
     Ok(())

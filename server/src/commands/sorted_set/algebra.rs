@@ -256,7 +256,6 @@ fn combine_and_store(
     reply: &mut Reply,
 ) -> Result {
     let request = Request::read(db, args, 2, operation, Answer::Stored);
-    db.delete_met_expired();
     let Some(result) = reply.finish(Combination::new(request?, limits(db))) else {
         return Ok(());
     };

@@ -280,7 +280,6 @@ fn zrangestore(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
         },
         None => SortedSet::new(),
     };
-    db.delete_met_expired();
     reply.integer(store(db, args.key(1), result, "zrangestore") as i64);
     Ok(())
 }

@@ -194,7 +194,7 @@ fn xadd(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
     }
     let key = args.key(1);
     let now = u64::try_from(db.now().millis()).unwrap_or_default();
-    let existing = db.read::<Stream>(key)?;
+    let existing = db.read_to_change::<Stream>(key)?;
     if existing.is_none() && !options.may_create {
         reply.null();
         return Ok(());
@@ -500,7 +500,7 @@ fn xsetid(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
         stream.max_deleted_id = deleted;
     }
     drop(stream);
-    db.changed(key, EventClass::Stream, "xsetid");
+    db.changed_inside(key, EventClass::Stream, "xsetid");
     reply.ok();
     Ok(())
 }

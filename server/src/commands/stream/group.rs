@@ -93,7 +93,7 @@ impl Options {
 fn create(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
     let options = Options::read(args, true)?;
     let (key, name) = (args.key(2), args.word(3));
-    let stream = db.read::<Stream>(key)?;
+    let stream = db.read_to_change::<Stream>(key)?;
     if stream.is_none() && !options.make_stream {
         return Err(NO_KEY);
     }
@@ -101,6 +101,7 @@ fn create(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
         b"$" => stream.map_or(MIN_ID, |stream| stream.last_id),
         word => id::parse(word)?,
     };
+    let is_new = stream.is_none();
     let mut stream = db.write_or_create(key, Stream::new)?;
     if !stream.create_group(name, StreamGroup::new(last_id, options.entries_read)) {
         return Err(Error::from_static(
@@ -108,7 +109,10 @@ fn create(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
         ));
     }
     drop(stream);
-    db.changed(key, EventClass::Stream, "xgroup-create");
+    if is_new {
+        db.touch_key(key);
+    }
+    db.changed_inside(key, EventClass::Stream, "xgroup-create");
     reply.ok();
     Ok(())
 }
@@ -140,14 +144,14 @@ fn set_id(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
         group.last_id = last_id;
         group.entries_read = options.entries_read;
     })?;
-    db.changed(key, EventClass::Stream, "xgroup-setid");
+    db.changed_inside(key, EventClass::Stream, "xgroup-setid");
     reply.ok();
     Ok(())
 }
 
 /// The stream, which must have the group.
 fn require<'d>(db: &'d Db<'_>, key: Key<'_>, name: &[u8]) -> Result<&'d Stream> {
-    let stream = db.read::<Stream>(key)?.ok_or(NO_KEY)?;
+    let stream = db.read_to_change::<Stream>(key)?.ok_or(NO_KEY)?;
     match stream.group(name) {
         Some(_) => Ok(stream),
         None => Err(no_group_for_key(name, key.bytes)),
@@ -187,7 +191,9 @@ fn destroy(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
     let deleted = stream.delete_group(args.word(3));
     drop(stream);
     if deleted {
-        db.changed(key, EventClass::Stream, "xgroup-destroy");
+        db.changed_inside(key, EventClass::Stream, "xgroup-destroy");
+        // Who waits for news of the group is told that it is gone.
+        db.wake_waiting(key);
     }
     reply.integer(i64::from(deleted));
     Ok(())
@@ -214,7 +220,7 @@ fn create_consumer(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Resul
         group.create_consumer(args.word(4), now)
     })?;
     if created {
-        db.changed(key, EventClass::Stream, "xgroup-createconsumer");
+        db.changed_inside(key, EventClass::Stream, "xgroup-createconsumer");
     }
     reply.integer(i64::from(created));
     Ok(())
@@ -241,7 +247,7 @@ fn delete_consumer(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Resul
         group.delete_consumer(args.word(4))
     })?;
     if deleted.is_some() {
-        db.changed(key, EventClass::Stream, "xgroup-delconsumer");
+        db.changed_inside(key, EventClass::Stream, "xgroup-delconsumer");
     }
     reply.integer(deleted.unwrap_or_default() as i64);
     Ok(())

@@ -41,6 +41,7 @@ pub(super) const XACK: Command = Command {
 
 fn xack(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
     let name = args.word(2);
+    db.read::<Stream>(args.key(1))?;
     let Some(mut stream) = db
         .write::<Stream>(args.key(1))?
         .filter(|stream| stream.group(name).is_some())
@@ -392,6 +393,7 @@ pub(super) const XAUTOCLAIM: Command = Command {
 
 fn xautoclaim(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
     let (key, name, consumer) = (args.key(1), args.word(2), args.word(3));
+    db.get(key);
     let min_idle = min_idle(args, "XAUTOCLAIM")?;
     let start = id::parse_start(args.word(5))?;
     let (mut count, mut only_ids) = (100, false);
@@ -410,7 +412,7 @@ fn xautoclaim(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
         }
         at += 1;
     }
-    require_group(db.read::<Stream>(key)?, key.bytes, name)?;
+    require_group(db.read_to_change::<Stream>(key)?, key.bytes, name)?;
     let now = db.now().millis();
     create_consumer(db, key, name, consumer, now)?;
     let Some(mut stream) = db.write::<Stream>(key)? else {

@@ -47,7 +47,7 @@ pub(super) const XREAD: Command = Command {
 
 fn xread(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result<Progress> {
     let options = Options::read(args, false)?;
-    let mut ready = Vec::new();
+    let mut wanted = Vec::with_capacity(options.streams);
     for at in 0..options.streams {
         let (key, word) = options.stream(args, at);
         if !db.holds(key.hash) {
@@ -70,6 +70,12 @@ fn xread(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result<Progress
         if matches!(word, b"$" | b"+") {
             reply.replace_word(options.first_id(at), &id::text(after));
         }
+        wanted.push((at, after));
+    }
+    // Looked at once more, which the statistics and those who listen to misses see.
+    let mut ready = Vec::new();
+    for (at, after) in wanted {
+        let stream = db.read::<Stream>(options.stream(args, at).0)?;
         if let Some(stream) = stream
             && stream.last_entry().is_some_and(|last| last.id > after)
         {
@@ -83,7 +89,9 @@ fn xread(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result<Progress
     let mut parts = VecDeque::with_capacity(ready.len());
     for (at, after) in ready {
         let (key, _) = options.stream(args, at);
-        let stream = db.read::<Stream>(key)?.expect("its last entry was seen");
+        let stream = db
+            .read_to_change::<Stream>(key)?
+            .expect("its last entry was seen");
         let range = IdRange {
             start: next_id(after).unwrap_or(MAX_ID),
             end: MAX_ID,
@@ -378,7 +386,7 @@ pub(super) fn create_consumer(
     });
     drop(stream);
     if created == Some(true) {
-        db.changed(
+        db.changed_inside(
             key,
             storage::changes::EventClass::Stream,
             "xgroup-createconsumer",
