@@ -189,16 +189,13 @@ fn all_that_is_held_counts_towards_the_limit() {
         wire.line("DEBUG POPULATE 65536 k 1");
         Vec::new()
     });
-    counts("unread replies", 8 * MIB, |server, wire| {
-        wire.command(&["SET", "long", &"v".repeat(1 << 16)]);
+    counts("unread messages", 8 * MIB, |server, wire| {
         let mut slow = server.connect();
-        let mut request = Vec::new();
-        // Of numbers, for a value's bytes would be shared between replies.
-        encode(&["DEBUG", "POPULATE", "100000", "key", "1"], &mut request);
-        slow.send(&request);
-        let mut request = Vec::new();
-        (0..20).for_each(|_| encode(&["KEYS", "*"], &mut request));
-        slow.send(&request);
+        slow.line("SUBSCRIBE news");
+        // Below what a subscriber may be behind, and well above what the sockets' buffers take.
+        for _ in 0..28 * 16 {
+            wire.command(&["PUBLISH", "news", &"m".repeat(1 << 16)]);
+        }
         vec![slow]
     });
     counts("unfinished requests", 8 * MIB, |server, _| {

@@ -30,6 +30,10 @@ fn scripts_answer_and_fail_as_they_should() {
             "-ERR user_script:1: Attempt to modify a readonly table script: on @user_script:1.\r\n",
         ),
         (
+            "EVAL \"local t={} for i=1,7000 do t[i]=i end return redis.call('rpush',KEYS[1],unpack(t))\" 1 many",
+            ":7000\r\n",
+        ),
+        (
             "EVAL \"return cjson.encode({1,0.1,{}})\" 0",
             "$10\r\n[1,0.1,{}]\r\n",
         ),

@@ -148,7 +148,8 @@ pub fn run(session: &mut Session, db: &mut Db<'_>, call: &Call<'_>, reply: &mut 
         wrote: false,
     };
     let outcome = interpreter.lua.scope(|scope| {
-        let command = scope.create_function_mut(|lua, ()| commands.run(lua, &state.words.take()))?;
+        let command =
+            scope.create_function_mut(|lua, ()| commands.run(lua, &state.words.take()))?;
         *state.command.borrow_mut() = Some(command);
         if name.is_some() {
             return interpreter.call(function, keys, arguments);
