@@ -119,7 +119,7 @@ impl Load {
             ];
             let is_new = |word: &Vec<u8>| news.contains(&&*word.to_ascii_uppercase());
             // Redis refuses what Valkey's DUMP made, and the two take other texts for numbers when they sort.
-            let differs = name == b"RESTORE" || name == b"SORT";
+            let differs = name.starts_with(b"RESTORE") || name == b"SORT";
             let foreign = self.common && (differs || step.args.iter().any(is_new));
             if !is_blocking && !flushes && !foreign {
                 return step.args;
