@@ -209,10 +209,11 @@ fn error_reply(lua: &Lua, args: MultiValue) -> Returned {
         _ => b"ERR wrong number or type of arguments".to_vec(),
     };
     let text = text.strip_prefix(b"-").map_or(text.clone(), <[u8]>::to_vec);
-    let text = if text.is_empty() {
-        b"ERR ".to_vec()
-    } else {
+    // One word is no code.
+    let text = if text.contains(&b' ') {
         text
+    } else {
+        [b"ERR ", &*text].concat()
     };
     one(Value::Table(error_table(lua, &text)?))
 }

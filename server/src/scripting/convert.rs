@@ -50,7 +50,9 @@ fn write_table(table: &Table, reply: &mut ReplyWriter, script: Version, depth: u
         return Ok(());
     }
     if let Some(text) = text_field(table, "ok") {
-        reply.simple(&String::from_utf8_lossy(&text));
+        // As C reads it.
+        let end = memchr::memchr(0, &text).unwrap_or(text.len());
+        reply.simple(&String::from_utf8_lossy(&text[..end]));
         return Ok(());
     }
     match field(table, "double") {
