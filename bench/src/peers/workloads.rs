@@ -412,7 +412,7 @@ pub(crate) const GROUPS: &[Group] = &[
         ..PLAIN
     },
     Group {
-        name: "full-sync",
+        name: "first-sync",
         about: "5M keys of 16 B, values of 100 B, to an empty replica beside a probe",
         servers: Servers::WithTypes,
         keys: 5 * MILLION,
