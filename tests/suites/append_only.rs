@@ -39,7 +39,7 @@ fn integer(server: &Server, command: &str) -> i64 {
 /// Clients count up keys of their own as fast as they are acknowledged; the server is killed; no count may be missing.
 #[test]
 fn always_loses_no_acknowledged_write_when_killed() {
-    const CLIENTS: usize = 4;
+    const CLIENTS: usize = 16;
     let directory = new_directory();
     let rounds = rounds(20, 200);
     let mut random = Random::new(Random::seed_of_this_run());

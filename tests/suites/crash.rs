@@ -19,7 +19,7 @@ use tests::{
 
 use crate::disk::{cut_power, unreliable_server};
 
-const CLIENTS: usize = 4;
+const CLIENTS: usize = 16;
 /// What `everysec` may lose beyond a second: the time of an fsync, and of a thread that wakes late on a busy machine.
 const GRACE: Duration = Duration::from_millis(500);
 

@@ -383,10 +383,10 @@ impl<P: Protocol> Connection<P> {
             || output.is_empty()
             || output.len() > SMALL_OUTPUT
             || self.then == Then::Close
-            || self.protocol.session().server.aof.must_wait().is_some()
         {
             return false;
         }
+        self.hold = self.protocol.session().server.aof.must_wait();
         worker.metrics.bytes_out.add(output.len() as u64);
         worker.metrics.writes.add(1);
         let mut unsent = worker.spare.pop().unwrap_or_default();
