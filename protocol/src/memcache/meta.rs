@@ -299,11 +299,8 @@ fn set<'a>(key: &'a [u8], mut words: Words<'a>, limits: &Limits) -> Result<Line<
     let mode = set_mode(words).ok_or_else(|| refuse(BAD_SET_MODE))?;
     flags.check_opaque().map_err(refuse)?;
     if data_len > limits.max_value_len(&key.bytes, flags.client_flags().unwrap_or(0)) {
-        let refusal = refuse(TOO_LARGE);
-        return Err(match mode {
-            SetMode::Set => refusal.invalidating(key),
-            _ => refusal,
-        });
+        // In whatever mode: memcached drops what is there as well.
+        return Err(refuse(TOO_LARGE).invalidating(key));
     }
     let target = Target::MetaSet { key, mode, flags };
     Ok(Line::WithData(Announced { data_len, target }))

@@ -404,6 +404,9 @@ fn bitfield(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
     if changes > 0 {
         db.changed(key, EventClass::String, "setbit");
         db.changes.dirty += changes - 1;
+    } else if grows {
+        // Nobody is told, but replicas have to let it grow as well.
+        db.changes.dirty += 1;
     }
     reply.array(results.len());
     for result in results {

@@ -83,6 +83,11 @@ const SSUBSCRIBE: Command = Command {
 };
 
 fn ssubscribe(session: &mut Session, args: &Args<'_>, reply: &mut Reply) -> Result {
+    if session.flags.in_exec {
+        return Err(Error::general(
+            "SSUBSCRIBE isn't allowed for a DENY BLOCKING client",
+        ));
+    }
     begin(session, args, reply, Kind::ShardChannel, b"ssubscribe")
 }
 

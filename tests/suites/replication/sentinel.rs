@@ -55,6 +55,8 @@ impl Sentinel {
         let log = File::create(directory.join("log")).expect("the directory is writable");
         let child = Command::new(program)
             .arg(&file)
+            // What the program called sentinel is.
+            .arg("--sentinel")
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a file can be shared"))
             .stderr(log)
@@ -232,11 +234,11 @@ fn check(program: &str, servers: &mut [Server]) {
 #[test]
 fn valkey_sentinels_appoint_another_ferrite_when_the_primary_dies() {
     let mut servers: Vec<_> = (0..3).map(|_| Server::ferrite(&options())).collect();
-    check("valkey-sentinel", &mut servers);
+    check("valkey-server", &mut servers);
 }
 
 #[test]
 fn redis_sentinels_appoint_another_ferrite_when_the_primary_dies() {
     let mut servers: Vec<_> = (0..3).map(|_| Server::ferrite(&options())).collect();
-    check("redis-sentinel", &mut servers);
+    check("redis-server", &mut servers);
 }

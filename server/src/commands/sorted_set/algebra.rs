@@ -578,10 +578,16 @@ impl Combination {
         let walked = match request.operation {
             Operation::Union => {
                 self.cursor = input.members.walk(self.cursor, SLICE, |member, score| {
-                    let score = number_or_zero(score * input.weight);
+                    let mut new = number_or_zero(score * input.weight);
                     result.alter(member, &LARGE, |sum| {
-                        Some(sum.map_or(score, |sum| request.aggregate.of(sum, score)))
+                        new = sum.map_or(new, |sum| request.aggregate.of(sum, new));
+                        Some(new)
                     });
+                    if new == 0.0 {
+                        // Zeros are equal whatever their sign, so an old one has stayed.
+                        result.remove(member);
+                        result.insert(member, new, &LARGE);
+                    }
                 });
                 request.inputs.len()
             }
