@@ -198,7 +198,7 @@ fn values_that_do_not_fit_are_skipped_and_take_the_old_ones_with_them() {
         ("add a 0 0 1048577\r\n", false),
         ("cas a 0 0 1048577 1\r\n", false),
         ("ms a 1048577\r\n", true),
-        ("ms a 1048577 MA\r\n", false),
+        ("ms a 1048577 MA\r\n", true),
     ] {
         assert_eq!(rejection(line).stale.is_some(), stale, "{line:?}");
     }
