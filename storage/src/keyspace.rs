@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// How soon those who wait for a lock notice that it is held for long.
-const LOOK_PERIOD: Duration = Duration::from_millis(5);
+pub(crate) const LOOK_PERIOD: Duration = Duration::from_millis(5);
 
 /// A key with its hash, computed once.
 #[derive(Clone, Copy, Debug)]
@@ -372,20 +372,13 @@ impl Keyspace {
         }
     }
 
-    /// Puts the data of `other`, which has as many shards and databases, in the place of all there is, at one instant.
-    /// Waits for a snapshot that runs. The old data is freed elsewhere.
-    pub fn take_over(&self, other: Keyspace) {
+    /// Puts the data of `other` in the place of all there is. No snapshot runs.
+    pub(crate) fn take_over(&self, other: Keyspace) {
         assert_eq!(
             self.shard_count(),
             other.shard_count(),
             "they are made alike"
         );
-        let right = loop {
-            match crate::snapshot::Ready::new(self) {
-                Some(right) => break right,
-                None => thread::sleep(LOOK_PERIOD),
-            }
-        };
         let mut old = Vec::new();
         {
             let mut shards = self.insist(|| self.try_lock_all());
@@ -401,7 +394,6 @@ impl Keyspace {
             }
             self.note_cas(other.next_cas.load(Ordering::Relaxed));
         }
-        drop(right);
         self.free_elsewhere(Garbage::Tables(old));
     }
 

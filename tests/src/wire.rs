@@ -3,7 +3,7 @@
 //! The framer finds where one reply ends and leaves its bytes untouched, since the bytes are what the tests compare.
 
 use std::fmt::Write as _;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
@@ -41,20 +41,21 @@ pub struct Wire {
 
 impl Wire {
     pub fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect_timeout(&address, REPLY_TIMEOUT)
-            .expect("the server accepts connections");
-        stream.set_nodelay(true).expect("TCP_NODELAY can be set");
-        stream
-            .set_read_timeout(Some(REPLY_TIMEOUT))
-            .expect("a timeout can be set");
-        stream
-            .set_write_timeout(Some(REPLY_TIMEOUT))
-            .expect("a timeout can be set");
-        Self {
+        Self::try_connect(address).expect("the server accepts connections")
+    }
+
+    /// # Errors
+    /// Nobody listens, or who does is overwhelmed.
+    pub fn try_connect(address: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect_timeout(&address, REPLY_TIMEOUT)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(REPLY_TIMEOUT))?;
+        stream.set_write_timeout(Some(REPLY_TIMEOUT))?;
+        Ok(Self {
             stream,
             input: Vec::new(),
             consumed: 0,
-        }
+        })
     }
 
     /// Sends bytes as they are. A server that has closed already is noticed by the next read.

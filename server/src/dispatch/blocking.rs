@@ -19,6 +19,7 @@ use std::{
 
 use parking_lot::Mutex;
 use protocol::resp::reply::{ReplyWriter, Version};
+use smallvec::{SmallVec, smallvec};
 use storage::{
     Held,
     changes::{ChangedKey, Changes},
@@ -304,7 +305,11 @@ fn serve_key(server: &Server, db: &mut Db<'_>, changed: &ChangedKey, all: &mut C
     let waiting = waiting.to_vec();
     let wanted_missing = waiting.iter().any(|waiting| waiting.wants_missing);
     for Waiting { client, .. } in waiting {
+        db.begin();
         let there = db.entry_mut(key).map(|entry| entry.look().value_type());
+        // It may have been found expired.
+        db.collect_effects(|| None);
+        all.absorb(std::mem::take(&mut db.changes));
         if there.is_none() && !wanted_missing {
             break;
         }
@@ -392,35 +397,42 @@ fn serve_one(
 #[cold]
 pub fn serve_later(server: &Server, changes: &mut Changes) {
     for changed in std::mem::take(&mut changes.ready) {
-        if serve_waiting(server, changes, &changed).is_err() {
+        let unserved = serve_waiting(server, changes, changed);
+        if !unserved.is_empty() {
             server.postponed.add(move |server| {
-                let mut changes = Changes::default();
-                changes.ready.push(changed);
+                let mut changes = Changes {
+                    ready: unserved,
+                    ..Changes::default()
+                };
                 server.settle(&mut changes);
             });
         }
     }
 }
 
-/// Serves those who wait for one key, and then those who wait for what that changed.
-fn serve_waiting(server: &Server, changes: &mut Changes, changed: &ChangedKey) -> Result<(), Held> {
+/// Serves those who wait for one key, and then those who wait for what that changed. Returns the keys for which it takes
+/// locks that are held for long.
+fn serve_waiting(
+    server: &Server,
+    changes: &mut Changes,
+    changed: ChangedKey,
+) -> SmallVec<[ChangedKey; 1]> {
     let key = Key::new(&changed.key);
     let mut db = Db::new(&server.keyspace, changed.database, server::now());
-    db.try_lock(key.hash)?;
-    expand(server, &mut db, &[key])?;
-    db.changes.ready.push(changed.clone());
-    serve(server, &mut db);
-    db.unlock();
-    changes.absorb(std::mem::take(&mut db.changes));
-    let left = std::mem::take(&mut changes.ready);
-    if !left.is_empty() {
-        // Too many came and went meanwhile: all locks are always enough.
-        db.try_lock_all()?;
-        db.changes.ready = left;
-        serve(server, &mut db);
+    if db.try_lock(key.hash).is_err() || expand(server, &mut db, &[key]).is_err() {
+        return smallvec![changed];
+    }
+    let mut serve_all = |db: &mut Db<'_>, ready| {
+        db.changes.ready = ready;
+        serve(server, db);
         db.unlock();
         changes.absorb(std::mem::take(&mut db.changes));
-        changes.ready.clear();
+        std::mem::take(&mut changes.ready)
+    };
+    let left = serve_all(&mut db, smallvec![changed]);
+    // If too many came and went meanwhile: all locks are always enough.
+    if left.is_empty() || db.try_lock_all().is_err() {
+        return left;
     }
-    Ok(())
+    serve_all(&mut db, left)
 }

@@ -119,6 +119,15 @@ pub(super) struct Loader<'s> {
 }
 
 impl Loader<'_> {
+    /// What has a deadline up to here is left out: nothing on a replica, which keeps what its primary has not deleted
+    /// yet.
+    pub(super) fn expired_by(&self) -> Timestamp {
+        match self.server.keyspace.deletes_expired() {
+            true => self.now,
+            false => Timestamp::MIN,
+        }
+    }
+
     /// Loads all records, on as many threads as there are workers.
     ///
     /// # Errors
@@ -255,7 +264,7 @@ impl Loader<'_> {
     ) -> Result<(), (u64, String)> {
         let limits = Limits::from(&self.server.keyspace.settings);
         let mut ahead = VecDeque::with_capacity(AHEAD + 1);
-        let read = batch.read(limits, self.now, |record| {
+        let read = batch.read(limits, self.expired_by(), |record| {
             if let Record::Entry(entry) = &record {
                 let hash = storage::hash::hash(&entry.key);
                 self.keyspace.prefetch(db.index(), hash);
@@ -289,9 +298,11 @@ impl Loader<'_> {
         match record {
             Record::EmptyEntry { .. } => loaded.empty += 1,
             Record::Entry(entry) => {
-                let is_over = entry.deadline.is_some_and(|deadline| deadline <= self.now);
-                // A replica keeps what its primary has not deleted yet.
-                if is_over && self.server.keyspace.deletes_expired() {
+                let expired_by = self.expired_by();
+                if entry
+                    .deadline
+                    .is_some_and(|deadline| deadline <= expired_by)
+                {
                     loaded.expired += 1;
                     if self.notes_lost {
                         loaded.lost.push((db.index(), entry.key.into()));

@@ -102,7 +102,7 @@ pub fn load_file(
         now: server::now(),
         notes_lost: db.is_none(),
     };
-    let loaded = open(server, loader.now, file).and_then(|mut reader| match db {
+    let loaded = open(server, loader.expired_by(), file).and_then(|mut reader| match db {
         Some(db) => {
             let selected = db.index();
             let loaded = loader.load_here(db, &mut reader);
@@ -166,7 +166,7 @@ pub fn load_base<R: Read>(server: &Arc<Server>, input: R) -> Result<FileReader<R
         now: server::now(),
         notes_lost: false,
     };
-    let mut reader = open(server, loader.now, input)?;
+    let mut reader = open(server, loader.expired_by(), input)?;
     let loaded = loader.load(&mut reader)?;
     loaded.settle(server)?;
     Ok(reader)
@@ -188,7 +188,7 @@ pub fn load_copy(
         now: server::now(),
         notes_lost: false,
     };
-    let mut reader = open(server, loader.now, input)?;
+    let mut reader = open(server, loader.expired_by(), input)?;
     let loaded = loader.load(&mut reader)?;
     let functions =
         Functions::prepare(server, &loaded.functions).map_err(|error| unsound(&error))?;
@@ -200,7 +200,11 @@ pub fn load_copy(
     })
 }
 
-fn open<R: Read>(server: &Server, now: Timestamp, input: R) -> Result<FileReader<R>, String> {
+fn open<R: Read>(
+    server: &Server,
+    expired_by: Timestamp,
+    input: R,
+) -> Result<FileReader<R>, String> {
     let settings = &server.keyspace.settings;
     let versions = if settings.rdb_version_check_relaxed.load(Ordering::Relaxed) {
         VersionCheck::Relaxed
@@ -213,5 +217,6 @@ fn open<R: Read>(server: &Server, now: Timestamp, input: R) -> Result<FileReader
         ChecksumCheck::Off
     };
     let limits = Limits::from(settings);
-    FileReader::new(input, limits, now, versions, checksum).map_err(|error| explain(error, 0))
+    FileReader::new(input, limits, expired_by, versions, checksum)
+        .map_err(|error| explain(error, 0))
 }

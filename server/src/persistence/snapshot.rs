@@ -175,16 +175,11 @@ pub fn write(
     mut progress: impl FnMut() -> io::Result<()>,
 ) -> io::Result<()> {
     let output = File::create(path)?;
-    let ready = loop {
-        match Ready::new(&server.keyspace) {
-            Some(ready) => break ready,
-            None => thread::sleep(PATIENCE),
-        }
-    };
+    let ready = Ready::wait(&server.keyspace);
     let mut standing = None;
     // Between two commands of the primary's stream, where data and offset agree.
     let applying = server.replication.applying.lock();
-    let snapshot = ready.cut(|| {
+    let snapshot = ready.cut(usize::MAX, || {
         standing = server.replication.standing();
         at_cut();
     });

@@ -6,6 +6,7 @@
 //! the same offsets in its own backlog, for replicas of its own and for the day it is promoted.
 
 mod backlog;
+mod copy;
 pub mod failover;
 mod maintenance;
 pub mod primary;
@@ -28,7 +29,7 @@ use storage::{
 };
 
 pub use self::maintenance::{enforce_limits, finish, maintain, wait_for_replicas};
-use self::{backlog::Backlog, failover::Failover, primary::Replica, replica::Link};
+use self::{backlog::Backlog, copy::Copies, failover::Failover, primary::Replica, replica::Link};
 use crate::{
     config::Settings,
     dispatch::blocking,
@@ -47,6 +48,7 @@ pub struct Replication {
     /// Somebody follows, or did: effects are kept.
     active: AtomicBool,
     pub(crate) replicas: Mutex<Vec<Arc<Replica>>>,
+    copies: Copies,
     link: Mutex<Option<Arc<Link>>>,
     is_replica: AtomicBool,
     /// The stream is of what this server's clients do, not of what a primary sends.
@@ -99,6 +101,7 @@ impl Default for Replication {
             more: Condvar::new(),
             active: AtomicBool::new(false),
             replicas: Mutex::default(),
+            copies: Copies::default(),
             link: Mutex::default(),
             is_replica: AtomicBool::new(false),
             is_own: AtomicBool::new(true),
@@ -156,10 +159,13 @@ impl Replication {
 
     /// Adds what a command did to the stream, unless the stream is another server's.
     pub fn append(&self, effects: &[(usize, Effect)]) {
-        if !self.is_active() || !self.is_own.load(Ordering::Relaxed) {
+        if !self.is_active() {
             return;
         }
         let mut stream = self.stream.lock();
+        if !self.is_own.load(Ordering::Relaxed) {
+            return;
+        }
         let mut database = stream.database;
         let mut bytes = Vec::new();
         encode_together(&mut bytes, &mut database, effects);
@@ -183,13 +189,10 @@ impl Replication {
 
     /// Adds a command that is about no data: PING, REPLCONF GETACK.
     pub(crate) fn append_plain(&self, words: &[&[u8]]) {
-        if self.is_replica() {
-            return;
-        }
         let mut bytes = Vec::new();
         encode(&mut bytes, words.iter().copied());
         let mut stream = self.stream.lock();
-        if !stream.ended {
+        if !stream.ended && self.is_own.load(Ordering::Relaxed) {
             stream.push(&bytes);
         }
         drop(stream);
@@ -305,14 +308,21 @@ impl Replication {
         // What is being applied is finished first. Not waited for without end, since a transaction may hold its keys.
         let applying = self.applying.try_lock_for(APPLY_PATIENCE);
         let mut stream = self.stream.lock();
-        stream.rename(server::random_hex());
+        if applying.is_some() {
+            stream.rename(server::random_hex());
+        } else {
+            // Of what is still being applied the stream has no part.
+            let end = stream.end();
+            stream.restart(server::random_hex(), end);
+        }
         // What this server does itself says its database; what a primary had sent goes on in the one it was in.
         stream.database = None;
         self.is_own.store(true, Ordering::Relaxed);
         drop(stream);
+        // Before clients may write: what they find expired is gone, here and at replicas.
+        server.keyspace.set_deletes_expired(true);
         self.is_replica.store(false, Ordering::Relaxed);
         drop(applying);
-        server.keyspace.set_deletes_expired(true);
         // Replicas ask again, and learn the new name.
         self.drop_replicas();
         true

@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    io::{self, BufWriter, Read, Write},
+    io::{self, Read, Write},
     net::{Shutdown, TcpStream},
     sync::{
         Arc,
@@ -16,14 +16,10 @@ use protocol::{
     limits::Limits,
     resp::request::{RequestParser, Step},
 };
-use storage::{
-    rdb::file::{ChecksumCheck, EntryToWrite, FileDialect, FileWriter},
-    snapshot::Ready,
-};
 
-use super::{Replication, Standing};
+use super::{Replication, copy};
 use crate::{
-    config, log,
+    log,
     server::{self, Server},
     session::registry::{Address, Client},
 };
@@ -31,7 +27,7 @@ use crate::{
 /// Bytes copied from the stream at once.
 const CHUNK: usize = 256 * 1024;
 /// How long a feeding thread sleeps before it looks whether its replica is still wanted.
-const PATIENCE: Duration = Duration::from_millis(100);
+pub(super) const PATIENCE: Duration = Duration::from_millis(100);
 /// Bytes of what a replica says that are kept unread.
 const MAX_INPUT: usize = 64 * 1024;
 
@@ -104,12 +100,12 @@ impl Replica {
     }
 
     /// The stream begins here for it.
-    fn begin_at(&self, offset: u64) {
+    pub(super) fn begin_at(&self, offset: u64) {
         self.sent.store(offset, Ordering::Relaxed);
         self.given.store(offset, Ordering::Release);
     }
 
-    fn enter(&self, stage: Stage) {
+    pub(super) fn enter(&self, stage: Stage) {
         self.stage.fetch_max(stage as u8, Ordering::Relaxed);
     }
 
@@ -165,12 +161,12 @@ impl Replica {
         let _ = self.stream.shutdown(Shutdown::Both);
     }
 
-    fn note_heard(&self) {
+    pub(super) fn note_heard(&self) {
         let now = server::now().millis();
         self.heard_ms.store(now, Ordering::Relaxed);
     }
 
-    fn is_closed(&self) -> bool {
+    pub(super) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Relaxed) || self.client.is_killed()
     }
 }
@@ -330,7 +326,7 @@ fn hear(replica: &Replica, words: &[&[u8]]) -> Result<(), String> {
 
 impl Replication {
     /// Keeps the stream as far back as the slowest replica needs it.
-    fn note_needed(&self) {
+    pub(super) fn note_needed(&self) {
         let replicas = self.replicas.lock();
         let slowest = replicas.iter().filter_map(|replica| replica.sent()).min();
         drop(replicas);
@@ -340,7 +336,7 @@ impl Replication {
 
 fn send_all(
     server: &Arc<Server>,
-    replica: &Replica,
+    replica: &Arc<Replica>,
     mut stream: TcpStream,
     wanted: &Wanted,
 ) -> io::Result<()> {
@@ -385,7 +381,7 @@ fn send_all(
                     .fetch_add(1, Ordering::Relaxed);
             }
             server.metrics.full_syncs.fetch_add(1, Ordering::Relaxed);
-            send_copy(server, replica, &stream, wanted)?;
+            copy::send(server, replica, &stream, wanted)?;
             wait_until_loaded(server, replica)?;
         }
     }
@@ -398,7 +394,7 @@ fn send_all(
                 replication.more.wait_for(&mut backlog, PATIENCE);
             }
             if backlog.read(position, CHUNK, &mut chunk).is_none() {
-                return Err(too_far_behind());
+                return Err(too_far_behind(replica, backlog.end()));
             }
         }
         if !chunk.is_empty() {
@@ -413,121 +409,12 @@ fn send_all(
     Ok(())
 }
 
-fn too_far_behind() -> io::Error {
-    io::Error::other("it is too far behind, closed for overcoming of output buffer limits")
+/// What it has not been sent yet, up to the stream's `end`, is not kept any more.
+fn too_far_behind(replica: &Replica, end: u64) -> io::Error {
+    let behind = end.saturating_sub(replica.sent.load(Ordering::Relaxed));
+    replica.client.close_for_unsent(behind as usize);
+    io::Error::other("it is too far behind")
 }
-
-/// Sends all data as of one instant, from which on the stream is kept for the replica.
-fn send_copy(
-    server: &Arc<Server>,
-    replica: &Replica,
-    stream: &TcpStream,
-    wanted: &Wanted,
-) -> io::Result<()> {
-    let replication = &server.replication;
-    log::notice(format!(
-        "Replica {replica} asks for synchronization, full resync"
-    ));
-    let mut plain = stream;
-    let ready = loop {
-        if let Some(ready) = Ready::new(&server.keyspace) {
-            break ready;
-        }
-        // An empty line keeps the link alive.
-        plain.write_all(b"\n")?;
-        thread::sleep(PATIENCE);
-    };
-    let (mut standing, mut libraries) = (None, Vec::new());
-    let applying = replication.applying.lock();
-    let snapshot = ready.cut(|| {
-        let is_own = !replication.is_replica();
-        if is_own {
-            replication.activate(server);
-        }
-        let mut backlog = replication.stream.lock();
-        if is_own {
-            // The next effect says its database, for this replica too.
-            backlog.database = None;
-        }
-        libraries = server.scripting.functions.all();
-        replica.begin_at(backlog.end());
-        replica.enter(Stage::Copying);
-        drop(backlog);
-        standing = replication.standing();
-    });
-    drop(applying);
-    replication.note_needed();
-    // A link that went up in between brings its copy first.
-    let standing = standing.ok_or_else(|| io::Error::other("there is no stream yet"))?;
-    let Standing { id, offset, .. } = &standing;
-    if !wanted.is_old {
-        plain.write_all(format!("+FULLRESYNC {id} {offset}\r\n").as_bytes())?;
-    }
-    let dialect = if wanted.announced.version >= FIRST_WITH_FIELD_DEADLINES {
-        FileDialect::Valkey
-    } else {
-        FileDialect::Common
-    };
-    let write_to = |sink: Box<dyn Write + '_>| -> io::Result<()> {
-        let mut writer = FileWriter::new(sink, dialect, false)?;
-        writer.note(b"valkey-ver", config::VALKEY_VERSION.as_bytes())?;
-        standing.note_in(&mut writer)?;
-        for library in &libraries {
-            writer.function(&library.code)?;
-        }
-        let mut current = None;
-        snapshot.walk(|number, entry| {
-            if replica.is_closed() {
-                return Err(io::ErrorKind::ConnectionAborted.into());
-            }
-            if current != Some(number) {
-                current = Some(number);
-                writer.select(number as u64)?;
-            }
-            writer.entry(EntryToWrite {
-                key: entry.key(),
-                value: entry.value(),
-                deadline: entry.deadline(),
-                idle_seconds: None,
-                frequency: None,
-                item: entry.item(),
-            })
-        })?;
-        writer.finish(ChecksumCheck::On)?.flush()
-    };
-    if wanted.announced.eof && !wanted.is_old {
-        let mark = server::random_hex();
-        plain.write_all(format!("$EOF:{mark}\r\n").as_bytes())?;
-        write_to(Box::new(BufWriter::with_capacity(CHUNK, stream)))?;
-        plain.write_all(mark.as_bytes())?;
-    } else {
-        let path = server.config.settings().dir.join(format!(
-            "temp-sync-{}-{}.rdb",
-            std::process::id(),
-            replica.client.id
-        ));
-        let outcome = std::fs::File::create(&path).and_then(|file| {
-            write_to(Box::new(BufWriter::with_capacity(CHUNK, &file)))?;
-            replica.enter(Stage::Sending);
-            let mut file = std::fs::File::open(&path)?;
-            let len = file.metadata()?.len();
-            plain.write_all(format!("${len}\r\n").as_bytes())?;
-            io::copy(&mut file, &mut plain)
-        });
-        // What stays is overwritten or removed by hand.
-        let _ = std::fs::remove_file(&path);
-        outcome?;
-        // It knows where the copy ends.
-        replica.enter(Stage::Online);
-    }
-    replica.note_heard();
-    replica.enter(Stage::Loading);
-    log::notice(format!("Synchronization with replica {replica} succeeded"));
-    Ok(())
-}
-
-/// Valkey 9's major version, as REPLCONF VERSION says it, in which fields of hashes got deadlines.
-const FIRST_WITH_FIELD_DEADLINES: u32 = 9;
 
 /// A replica that reads up to a mark takes what comes right behind it for part of the copy: it says when it is ready.
 fn wait_until_loaded(server: &Server, replica: &Replica) -> io::Result<()> {
@@ -539,7 +426,7 @@ fn wait_until_loaded(server: &Server, replica: &Replica) -> io::Result<()> {
         }
         let kept = backlog.start() <= replica.sent.load(Ordering::Relaxed);
         if !kept {
-            return Err(too_far_behind());
+            return Err(too_far_behind(replica, backlog.end()));
         }
         replication.more.wait_for(&mut backlog, PATIENCE);
     }

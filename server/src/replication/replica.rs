@@ -24,7 +24,7 @@ use protocol::{
         request::{RequestParser, Step},
     },
 };
-use storage::{clock::Moment, db::Db, keyspace::Keyspace};
+use storage::{clock::Moment, db::Db, keyspace::Keyspace, snapshot::Ready};
 
 use crate::{
     config,
@@ -32,6 +32,7 @@ use crate::{
     log,
     persistence::recovery,
     propagation::encode,
+    scripting::functions::Prepared,
     server::{self, Server},
     session::{
         Session,
@@ -227,8 +228,10 @@ fn follow(server: &Arc<Server>, link: &Arc<Link>) -> io::Result<()> {
         Answer::Full { id, offset } => {
             link.set_state(LinkState::Sync);
             log::notice(format!("Full resync from primary: {id}:{offset}"));
-            let database = load_copy(server, link, &mut wire)?;
-            server.replication.take_over(server, id, offset, database);
+            let copy = load_copy(server, link, &mut wire)?;
+            server
+                .replication
+                .take_over(server, link, copy, id, offset)?;
             log::notice("MASTER <-> REPLICA sync: Finished with success");
             offset
         }
@@ -412,8 +415,16 @@ fn shake_hands(server: &Server, link: &Link, wire: &mut Wire) -> io::Result<Answ
     }
 }
 
-/// Loads the copy that the primary sends and puts it in the place of all data. Returns the database that the stream is in.
-fn load_copy(server: &Arc<Server>, link: &Arc<Link>, wire: &mut Wire) -> io::Result<usize> {
+/// A primary's data that has come whole.
+struct Copy {
+    keyspace: Keyspace,
+    functions: Prepared,
+    /// The one that the stream is in.
+    database: usize,
+}
+
+/// Loads the copy that the primary sends, beside the data that is there.
+fn load_copy(server: &Arc<Server>, link: &Arc<Link>, wire: &mut Wire) -> io::Result<Copy> {
     let head = wire.line()?;
     let head = head
         .strip_prefix('$')
@@ -449,12 +460,15 @@ fn load_copy(server: &Arc<Server>, link: &Arc<Link>, wire: &mut Wire) -> io::Res
         io::copy(&mut limited, &mut io::sink())?;
         copy
     };
-    if link.is_stopped() {
-        return Err(trouble("the link was given up"));
-    }
-    server.keyspace.take_over(keyspace);
-    server.scripting.functions.take_over(copy.functions);
-    Ok(copy.origin.database.min(server.keyspace.databases() - 1))
+    Ok(Copy {
+        keyspace,
+        functions: copy.functions,
+        database: copy.origin.database.min(server.keyspace.databases() - 1),
+    })
+}
+
+fn given_up() -> io::Error {
+    trouble("the link was given up")
 }
 
 /// Applies the stream until the link breaks.
@@ -726,7 +740,7 @@ impl Applier<'_> {
                 return Ok(());
             };
             if self.link.is_stopped() {
-                return Err(trouble("the link was given up"));
+                return Err(given_up());
             }
             let left = until.saturating_sub(server::now().millis()).clamp(1, 100);
             thread::sleep(Duration::from_millis(left as u64));
@@ -735,13 +749,33 @@ impl Applier<'_> {
 }
 
 impl super::Replication {
-    /// The data is the primary's now, up to this offset of its history.
-    fn take_over(&self, server: &Server, id: String, offset: u64, database: usize) {
+    /// The data is the primary's now, up to this offset of its history. Whoever makes a cut finds both changed, or
+    /// neither.
+    ///
+    /// # Errors
+    /// The link was given up meanwhile; nothing has changed.
+    fn take_over(
+        &self,
+        server: &Server,
+        link: &Link,
+        copy: Copy,
+        id: String,
+        offset: u64,
+    ) -> io::Result<()> {
+        let ready = Ready::wait(&server.keyspace);
+        let applying = self.applying.lock();
+        if link.is_stopped() {
+            return Err(given_up());
+        }
+        ready.take_over(copy.keyspace);
+        server.scripting.functions.take_over(copy.functions);
         self.activate(server);
         let mut stream = self.stream.lock();
         stream.restart(id, offset);
-        stream.database = Some(database);
+        stream.database = Some(copy.database);
         drop(stream);
+        drop(applying);
+        drop(ready);
         self.drop_replicas();
         if server.aof.is_enabled() {
             // The log is of other data.
@@ -751,11 +785,16 @@ impl super::Replication {
                 .rewrite_scheduled
                 .store(true, Ordering::Relaxed);
         }
+        Ok(())
     }
 
     /// Keeps the primary's bytes for this server's own replicas.
     fn pass_on(&self, bytes: &[u8], database: usize) {
         let mut stream = self.stream.lock();
+        if self.is_own.load(Ordering::Relaxed) {
+            // It was promoted without waiting for this, and nobody goes on from there.
+            return;
+        }
         stream.push_effects(bytes);
         stream.database = Some(database);
         drop(stream);

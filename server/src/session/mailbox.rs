@@ -184,6 +184,14 @@ impl OutputGuard {
         self.pubsub.set(&limits.pubsub);
     }
 
+    /// What may be kept for a replica.
+    pub fn replica_bytes(&self) -> u64 {
+        match self.replica.hard_bytes.load(Ordering::Relaxed) {
+            0 => u64::MAX,
+            hard => hard,
+        }
+    }
+
     fn limit(&self, client: &Client) -> &Limit {
         if client.is_replica.load(Ordering::Relaxed) {
             &self.replica
@@ -243,8 +251,18 @@ impl Client {
         let unsent = self.unsent_bytes();
         let limit = self.limits.output.limit(self);
         let now = server::now().millis();
-        if contents.closed || !limit.is_passed(unsent as u64, &mut contents.over_soft_since_ms, now)
-        {
+        if limit.is_passed(unsent as u64, &mut contents.over_soft_since_ms, now) {
+            self.close_for(contents, unsent);
+        }
+    }
+
+    /// Closes the connection, for so many bytes that wait for it were too many.
+    pub fn close_for_unsent(&self, unsent: usize) {
+        self.close_for(self.mailbox.contents.lock().get_or_insert_default(), unsent);
+    }
+
+    fn close_for(&self, contents: &mut Contents, unsent: usize) {
+        if contents.closed {
             return;
         }
         contents.closed = true;

@@ -10,21 +10,26 @@
 //!
 //! What "marked" means alternates from cut to cut, which is why the bit in the entry never needs clearing. Each entry is
 //! handed over exactly once, by whoever comes first. Nothing is copied twice, nothing is forked; memory beyond the data
-//! is what writers change faster than the walk goes on, and of big values only the nodes that change; writers wait when
-//! that becomes much ([`Keyspace::snapshot_bytes`]). With no snapshot running a change costs one predictable branch.
+//! is what writers change faster than the walk goes on, and of big values only the nodes that change. When that becomes
+//! much ([`Keyspace::snapshot_bytes`]), either writers wait, or the snapshot is given up. With no snapshot running a change costs one predictable branch.
 
 #[cfg(test)]
 mod tests;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
-    mpsc::{Receiver, Sender, channel},
+use std::{
+    convert::Infallible,
+    error, fmt, io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+        mpsc::{Receiver, Sender, channel},
+    },
+    thread,
 };
 
 use crate::{
     entry::{Entry, EntryRef},
-    keyspace::Keyspace,
+    keyspace::{Keyspace, LOOK_PERIOD},
     shard::Shard,
     table::{Place, Table},
     value::Text,
@@ -43,12 +48,21 @@ const PIECE_BYTES: usize = size_of::<Piece>() + size_of::<usize>();
 pub(crate) struct Sink {
     pieces: Sender<Piece>,
     queued_bytes: Arc<AtomicUsize>,
+    limit_bytes: usize,
+    given_up: Arc<AtomicBool>,
 }
 
 impl Sink {
     fn send(&self, piece: Piece) {
-        self.queued_bytes
-            .fetch_add(piece.bytes(), Ordering::Relaxed);
+        if self.given_up.load(Ordering::Relaxed) {
+            return;
+        }
+        let bytes = piece.bytes();
+        let queued = self.queued_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if queued > self.limit_bytes {
+            // Relaxed: whoever sees the walk end sees this, by the locks of the shards.
+            self.given_up.store(true, Ordering::Relaxed);
+        }
         // The walk listens until every shard has dropped its sink.
         let _ = self.pieces.send(piece);
     }
@@ -87,9 +101,30 @@ pub struct Ready<'k> {
 pub struct Snapshot<'k> {
     ready: Ready<'k>,
     pieces: Receiver<Piece>,
+    /// It lacks what writers no longer handed over.
+    given_up: Arc<AtomicBool>,
     sizes: Vec<Size>,
     /// The shard that the walk is in.
     shard: usize,
+}
+
+/// More has changed since the cut than may wait for the walk.
+#[derive(Clone, Copy, Debug)]
+pub struct GivenUp;
+
+impl fmt::Display for GivenUp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("more has changed meanwhile than may be kept")
+    }
+}
+
+impl error::Error for GivenUp {}
+
+impl GivenUp {
+    /// Whether that is what a walk ended with.
+    pub fn is(error: &io::Error) -> bool {
+        error.get_ref().is_some_and(|inner| inner.is::<GivenUp>())
+    }
 }
 
 /// How much a database held at the cut.
@@ -130,11 +165,30 @@ impl<'k> Ready<'k> {
         (!taken).then(|| Ready { keyspace })
     }
 
+    /// Waits until no other snapshot runs.
+    pub fn wait(keyspace: &'k Keyspace) -> Ready<'k> {
+        loop {
+            match Ready::new(keyspace) {
+                Some(ready) => return ready,
+                None => thread::sleep(LOOK_PERIOD),
+            }
+        }
+    }
+
+    /// Puts the data of `other`, which has as many shards and databases, in the place of all there is, at one instant.
+    /// The old data is freed elsewhere.
+    pub fn take_over(&self, other: Keyspace) {
+        self.keyspace.take_over(other);
+    }
+
     /// Makes the cut: the snapshot is of the moment at which `at_cut` runs, with every shard locked.
     ///
+    /// It is given up when more than `limit_bytes` of what has changed since wait for the walk.
+    ///
     /// O(shards x databases). The caller holds no shard's lock.
-    pub fn cut(self, at_cut: impl FnOnce()) -> Snapshot<'k> {
+    pub fn cut(self, limit_bytes: usize, at_cut: impl FnOnce()) -> Snapshot<'k> {
         let (sender, pieces) = channel();
+        let given_up = Arc::new(AtomicBool::new(false));
         let mut sizes = vec![Size::default(); self.keyspace.databases()];
         let mut shards = self.keyspace.insist(|| self.keyspace.try_lock_all());
         for shard in &mut shards {
@@ -146,6 +200,8 @@ impl<'k> Ready<'k> {
             shard.snapshot = Some(Sink {
                 pieces: sender.clone(),
                 queued_bytes: self.keyspace.snapshot_bytes.clone(),
+                limit_bytes,
+                given_up: given_up.clone(),
             });
         }
         at_cut();
@@ -153,6 +209,7 @@ impl<'k> Ready<'k> {
         Snapshot {
             ready: self,
             pieces,
+            given_up,
             sizes,
             shard: 0,
         }
@@ -177,12 +234,21 @@ impl Snapshot<'_> {
     /// Entries that have expired since the cut, or had before, are among them.
     ///
     /// # Errors
-    /// The first that `visit` makes; the walk ends there.
-    pub fn walk<E>(
+    /// The first that `visit` makes, or [`GivenUp`]; the walk ends there.
+    pub fn walk(
         mut self,
-        mut visit: impl FnMut(usize, EntryRef<'_>) -> Result<(), E>,
-    ) -> Result<(), E> {
-        self.walk_shards(&mut visit)
+        mut visit: impl FnMut(usize, EntryRef<'_>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let given_up = self.given_up.clone();
+        let check = || match given_up.load(Ordering::Relaxed) {
+            true => Err(io::Error::other(GivenUp)),
+            false => Ok(()),
+        };
+        self.walk_shards(&mut |database, entry| {
+            check()?;
+            visit(database, entry)
+        })?;
+        check()
         // Dropping `self` finishes what an error left.
     }
 
@@ -239,7 +305,7 @@ impl Snapshot<'_> {
 
 impl Drop for Snapshot<'_> {
     fn drop(&mut self) {
-        let nothing: Result<(), std::convert::Infallible> = self.walk_shards(&mut |_, _| Ok(()));
+        let nothing: Result<(), Infallible> = self.walk_shards(&mut |_, _| Ok(()));
         debug_assert!(nothing.is_ok());
     }
 }

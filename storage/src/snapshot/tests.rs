@@ -19,12 +19,12 @@ fn keyspace() -> Keyspace {
     Keyspace::new(4, DATABASES, None)
 }
 
-fn note(data: &mut Data) -> impl FnMut(usize, EntryRef<'_>) -> Result<(), ()> + '_ {
+fn note(data: &mut Data) -> impl FnMut(usize, EntryRef<'_>) -> io::Result<()> + '_ {
     |database, entry| {
         let number = match entry.value() {
             ValueRef::Int(number) => number,
-            ValueRef::Bytes(bytes) => number::parse_i64(bytes).ok_or(())?,
-            _ => return Err(()),
+            ValueRef::Bytes(bytes) => number::parse_i64(bytes).expect("numbers only"),
+            _ => panic!("numbers only"),
         };
         let before = data.insert((database, entry.key().to_vec()), number);
         assert!(before.is_none(), "an entry was shown twice");
@@ -143,7 +143,7 @@ proptest! {
         before.iter().for_each(|change| apply(&keyspace, change));
         for (round, changes) in rounds.iter().enumerate() {
             let expected = all(&keyspace);
-            let mut snapshot = Ready::new(&keyspace).expect("no other runs").cut(|| ());
+            let mut snapshot = Ready::new(&keyspace).expect("no other runs").cut(usize::MAX, || ());
             let entries: usize = snapshot.sizes().iter().map(|size| size.entries).sum();
             prop_assert_eq!(entries, expected.len());
             // Not even when it is asked for again.
@@ -165,4 +165,28 @@ proptest! {
             prop_assert_eq!(data, expected);
         }
     }
+}
+
+#[test]
+fn a_snapshot_that_costs_too_much_is_given_up_and_says_so() {
+    let keyspace = keyspace();
+    (0..100).for_each(|key| apply(&keyspace, &Change::Set(0, key, 1)));
+    let limit = 10 * PIECE_BYTES;
+    let snapshot = Ready::new(&keyspace)
+        .expect("no other runs")
+        .cut(limit, || ());
+    (0..100).for_each(|key| apply(&keyspace, &Change::Set(0, key, 2)));
+    // No more was kept than the limit and what passed it.
+    let kept = keyspace.snapshot_bytes();
+    assert!((limit..3 * limit).contains(&kept), "{kept}");
+    let error = snapshot.walk(|_, _| Ok(())).expect_err("it is not whole");
+    assert!(GivenUp::is(&error));
+    assert_eq!(keyspace.snapshot_bytes(), 0);
+    // The next one is whole.
+    let snapshot = Ready::new(&keyspace)
+        .expect("no other runs")
+        .cut(limit, || ());
+    let mut data = Data::new();
+    snapshot.walk(note(&mut data)).expect("nothing has changed");
+    assert_eq!(data, all(&keyspace));
 }

@@ -120,8 +120,16 @@ impl Load {
             let is_new = |word: &Vec<u8>| news.contains(&&*word.to_ascii_uppercase());
             // Redis refuses what Valkey's DUMP made, and the two take other texts for numbers when they sort.
             let differs = name.starts_with(b"RESTORE") || name == b"SORT";
+            // HyperLogLogs of Redis have other bytes.
+            let differs = differs || name.starts_with(b"PF");
             let foreign = self.common && (differs || step.args.iter().any(is_new));
-            if !is_blocking && !flushes && !foreign {
+            // Valkey takes a key of such a name for the option, and leaves it out of what it tells its replicas.
+            let is_option = |word: &[u8]| {
+                let options = [&b"NX"[..], b"XX", b"FNX", b"FXX"];
+                options.contains(&&*word.to_ascii_uppercase())
+            };
+            let misread = name == b"HSETEX" && step.args.get(1).is_some_and(|key| is_option(key));
+            if !is_blocking && !flushes && !foreign && !misread {
                 return step.args;
             }
         }
@@ -175,11 +183,10 @@ fn words(line: &str) -> Vec<Vec<u8>> {
 fn write(mut load: Load, primary: &Mutex<SocketAddr>, stop: &AtomicBool, answered: &AtomicUsize) {
     while !stop.load(Ordering::Relaxed) {
         let address = *primary.lock().expect("no thread panics");
-        if std::net::TcpStream::connect_timeout(&address, Duration::from_millis(200)).is_err() {
+        let Ok(mut wire) = Wire::try_connect(address) else {
             thread::sleep(Duration::from_millis(20));
             continue;
-        }
-        let mut wire = Wire::connect(address);
+        };
         'connected: while !stop.load(Ordering::Relaxed) {
             let (mut request, mut count) = (Vec::new(), 0);
             while count < PIPELINE {
@@ -204,11 +211,10 @@ fn block(seed: u64, primary: &Mutex<SocketAddr>, stop: &AtomicBool) {
     let mut random = Random::new(seed);
     while !stop.load(Ordering::Relaxed) {
         let address = *primary.lock().expect("no thread panics");
-        if std::net::TcpStream::connect_timeout(&address, Duration::from_millis(200)).is_err() {
+        let Ok(mut wire) = Wire::try_connect(address) else {
             thread::sleep(Duration::from_millis(20));
             continue;
-        }
-        let mut wire = Wire::connect(address);
+        };
         while !stop.load(Ordering::Relaxed) {
             let (one, two) = (random.below(8), random.below(8));
             let line = match random.below(4) {
@@ -407,31 +413,26 @@ fn bad_network(first: Program, second: Program) {
 }
 
 #[test]
-#[ignore = "once in many runs the data differs: run with --ignored to look into it"]
 fn a_bad_network_between_ferrites() {
     bad_network(Program::Ferrite, Program::Ferrite);
 }
 
 #[test]
-#[ignore = "once in many runs the data differs: run with --ignored to look into it"]
 fn a_bad_network_from_ferrite_to_valkey() {
     bad_network(Program::Ferrite, Program::Valkey);
 }
 
 #[test]
-#[ignore = "once in many runs the data differs: run with --ignored to look into it"]
 fn a_bad_network_from_valkey_to_ferrite() {
     bad_network(Program::Valkey, Program::Ferrite);
 }
 
 #[test]
-#[ignore = "once in many runs the data differs: run with --ignored to look into it"]
 fn a_bad_network_from_ferrite_to_redis() {
     bad_network(Program::Ferrite, Program::Redis);
 }
 
 #[test]
-#[ignore = "once in many runs the data differs: run with --ignored to look into it"]
 fn a_bad_network_from_redis_to_ferrite() {
     bad_network(Program::Redis, Program::Ferrite);
 }
@@ -501,13 +502,11 @@ fn dying_primaries(programs: [Program; 3]) {
 }
 
 #[test]
-#[ignore = "now and then the data differs after a promotion: run with --ignored to look into it"]
 fn ferrites_whose_primary_dies() {
     dying_primaries([Program::Ferrite; 3]);
 }
 
 #[test]
-#[ignore = "now and then the data differs after a promotion: run with --ignored to look into it"]
 fn ferrites_and_a_valkey_whose_primary_dies() {
     dying_primaries([Program::Ferrite, Program::Valkey, Program::Ferrite]);
 }

@@ -16,7 +16,7 @@ use tests::{
 use super::{ask, eventually, field, follow_at, in_step, is_up, options};
 
 const MEBIBYTE: u64 = 1 << 20;
-/// What a replica may make the primary keep.
+/// What a replica may make the primary keep, of the stream, and of what has changed since its copy's cut.
 const LIMIT: u64 = 6 * MEBIBYTE;
 /// Keys of about a kilobyte.
 const KEYS: usize = 24_000;
@@ -91,7 +91,7 @@ fn check_bounded(primary: &Server) {
         highest = highest.max(used_memory(primary));
     }
     eventually("the replica is dropped", || is_dropped(primary));
-    let granted = LIMIT + SLACK;
+    let granted = 2 * LIMIT + SLACK;
     assert!(
         highest < before + granted,
         "{before} bytes before, {highest} with a replica that does not read"
@@ -114,6 +114,41 @@ fn a_replica_that_never_reads_its_copy_is_dropped() {
     let replica = Server::ferrite(&options());
     follow_at(&replica, primary.resp_address());
     in_step(&primary, &replica);
+}
+
+/// Replicas that are being sent a copy.
+fn copied(primary: &Server) -> usize {
+    let told = ask(primary, "INFO replication");
+    told.matches("state=send_bulk").count()
+}
+
+#[test]
+fn replicas_that_wait_share_one_copy_and_none_holds_up_another_for_long() {
+    let primary = Server::ferrite(&options());
+    overwrite(&mut primary.connect(), KEYS, 0);
+    let first = ask_for_all(&primary);
+    eventually("the first copy has begun", || copied(&primary) == 1);
+    // These wait for the next copy, which begins when the first has ended.
+    let stalled = ask_for_all(&primary);
+    let mut reading = ask_for_all(&primary);
+    let waits = || {
+        ask(&primary, "INFO replication")
+            .matches("state=wait_bgsave")
+            .count()
+            == 2
+    };
+    eventually("two wait", waits);
+    drop(first);
+    eventually("two are sent the same", || copied(&primary) == 2);
+    let mut buffer = vec![0; 1 << 20];
+    let mut seen = 0;
+    while seen < KEYS * 1000 {
+        let read = reading.read(&mut buffer).expect("the copy comes");
+        assert!(read > 0, "the copy ended after {seen} bytes");
+        seen += read;
+    }
+    assert!(primary.log().contains("keeps others waiting"));
+    drop(stalled);
 }
 
 #[test]
