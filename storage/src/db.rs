@@ -131,6 +131,11 @@ impl<'a> Db<'a> {
         self.expired_by = Timestamp::MIN;
     }
 
+    /// From now on what has expired is gone again.
+    pub fn expire_as_usual(&mut self) {
+        self.expired_by = self.now;
+    }
+
     /// Whether its commands have been run elsewhere before.
     pub fn repeats(&self) -> bool {
         self.expired_by == Timestamp::MIN
@@ -300,6 +305,12 @@ impl<'a> Db<'a> {
         if !self.met.get_mut().is_empty() {
             self.met.get_mut().clear();
         }
+    }
+
+    /// As [`Db::begin`], for a command that nobody is to hear of, the log included.
+    pub fn begin_unheard(&mut self) {
+        self.begin();
+        self.changes.listeners = Listeners::NONE;
     }
 
     pub fn is_locked(&self) -> bool {

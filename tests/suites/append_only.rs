@@ -2,16 +2,18 @@
 
 use std::{
     fs,
+    io::Write,
     path::Path,
     process::Command,
     sync::atomic::{AtomicU64, Ordering},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tests::{
     random::Random,
     server::{Options, Server, in_ci, locate_peer, missing, new_directory},
+    table::memcached,
     wire::Wire,
 };
 
@@ -77,6 +79,15 @@ fn always_loses_no_acknowledged_write_when_killed() {
         }
     }
     let _ = fs::remove_dir_all(&directory);
+}
+
+fn wait_until_rewritten(wire: &mut Wire) {
+    const DONE: &str = "aof_rewrite_in_progress:0\r\naof_rewrite_scheduled:0";
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !wire.line("INFO persistence").contains(DONE) {
+        assert!(Instant::now() < deadline, "the rewrite ends in time");
+        thread::sleep(Duration::from_millis(5));
+    }
 }
 
 fn write_sample(server: &Server) {
@@ -167,13 +178,7 @@ fn a_rewrite_loses_nothing_that_is_written_meanwhile() {
         for _ in 0..2000 {
             connection.reply().expect("a reply");
         }
-        while server
-            .connect()
-            .line("INFO persistence")
-            .contains("aof_rewrite_in_progress:1")
-        {
-            thread::sleep(Duration::from_millis(5));
-        }
+        wait_until_rewritten(&mut server.connect());
     }
     server.signal("TERM");
     assert!(server.wait(Duration::from_secs(5)).is_some());
@@ -425,6 +430,28 @@ fn random_line(random: &mut Random) -> String {
     }
 }
 
+/// A random request of a memcached client that shares its keys with others.
+fn random_item(random: &mut Random) -> String {
+    let key = format!("text:{}", random.below(20));
+    let (flags, value) = (random.below(100), random.below(1000));
+    let len = value.to_string().len();
+    match random.below(4) {
+        0 => format!("set {key} {flags} 0 {len}\r\n{value}\r\n"),
+        1 => format!("append {key} 0 0 {len}\r\n{value}\r\n"),
+        2 => format!("ms {key} {len} F{flags}\r\n{value}\r\n"),
+        _ => format!("delete {key}\r\n"),
+    }
+}
+
+/// All items with their flags and CAS.
+fn items(server: &Server) -> Vec<String> {
+    let mut wire = server.connect_memcached();
+    let keys = 0..20;
+    keys.map(|number| memcached(&mut wire, format!("gets text:{number}\r\n").as_bytes()))
+        .map(|reply| String::from_utf8_lossy(&reply).into_owned())
+        .collect()
+}
+
 /// What several threads replay is what one does, and what was there.
 #[test]
 fn a_log_of_concurrent_commands_is_replayed_in_order_by_several_threads() {
@@ -432,12 +459,19 @@ fn a_log_of_concurrent_commands_is_replayed_in_order_by_several_threads() {
     let logged = options(&directory, "no").set("enable-debug-command", "yes");
     let server = Server::ferrite(&logged);
     let seed = Random::seed_of_this_run();
+    // A small log is not worth several threads.
+    let long = "x".repeat(100_000);
+    let mut wire = server.connect();
+    for number in 0..60 {
+        wire.line(&format!("SET long:{number} {long}"));
+    }
+    let rounds = if in_ci() { 1000 } else { 300 };
     thread::scope(|scope| {
         for client in 0..4 {
             let mut wire = server.connect();
             scope.spawn(move || {
                 let mut random = Random::new(seed.wrapping_add(client));
-                for _ in 0..if in_ci() { 1000 } else { 300 } {
+                for _ in 0..rounds {
                     let in_transaction = random.below(8) == 0;
                     let count = if in_transaction {
                         random.between(1, 4)
@@ -456,14 +490,127 @@ fn a_log_of_concurrent_commands_is_replayed_in_order_by_several_threads() {
                 }
             });
         }
+        for client in 4..6 {
+            let mut wire = server.connect_memcached();
+            scope.spawn(move || {
+                let mut random = Random::new(seed.wrapping_add(client));
+                for _ in 0..rounds {
+                    memcached(&mut wire, random_item(&mut random).as_bytes());
+                }
+            });
+        }
     });
-    let data = server.connect().line("DEBUG DIGEST");
+    let data = (server.connect().line("DEBUG DIGEST"), items(&server));
     end(server);
     for threads in ["1", "2", "5"] {
         let server = Server::ferrite(&logged.clone().set("io-threads", threads));
-        let replayed = server.connect().line("DEBUG DIGEST");
+        let replayed = (server.connect().line("DEBUG DIGEST"), items(&server));
         assert_eq!(replayed, data, "{threads} threads, FERRITE_SEED={seed}");
+        if threads == "2" {
+            assert_eq!(server.connect().line("DEBUG LOADAOF"), "+OK\r\n");
+            let replayed = (server.connect().line("DEBUG DIGEST"), items(&server));
+            assert_eq!(replayed, data, "under all locks, FERRITE_SEED={seed}");
+        }
         end(server);
+    }
+    let _ = fs::remove_dir_all(&directory);
+}
+
+/// DEBUG LOADAOF puts what the log makes in the place of the data; it is not logged itself, and the log goes on.
+#[test]
+fn the_log_is_loaded_on_demand() {
+    let directory = new_directory();
+    let logged = options(&directory, "everysec").set("enable-debug-command", "yes");
+    let server = Server::ferrite(&logged);
+    write_every_type(&server);
+    let data = fingerprint(&server);
+    let mut wire = server.connect();
+    assert_eq!(wire.line("DEBUG LOADAOF"), "+OK\r\n");
+    assert_eq!(fingerprint(&server), data);
+    let mut other = server.connect();
+    for (line, reply) in [
+        ("WATCH text", "+OK\r\n"),
+        ("MULTI", "+OK\r\n"),
+        ("GET text", "+QUEUED\r\n"),
+    ] {
+        assert_eq!(other.line(line), reply);
+    }
+    for (line, reply) in [
+        ("MULTI", "+OK\r\n"),
+        ("DEBUG LOADAOF", "+QUEUED\r\n"),
+        ("GET number", "+QUEUED\r\n"),
+        ("EXEC", "*2\r\n+OK\r\n$7\r\n1000000\r\n"),
+        (
+            "BGREWRITEAOF",
+            "+Background append only file rewriting started\r\n",
+        ),
+        ("DEBUG LOADAOF", "+OK\r\n"),
+    ] {
+        assert_eq!(wire.line(line), reply, "{line}");
+    }
+    assert_eq!(other.line("EXEC"), "*-1\r\n");
+    assert_eq!(fingerprint(&server), data);
+    assert_eq!(wire.line("SET later 1"), "+OK\r\n");
+    assert_eq!(wire.line("DEL later"), ":1\r\n");
+    end(server);
+    let server = Server::ferrite(&logged);
+    assert_eq!(fingerprint(&server), data);
+    let mut wire = server.connect();
+    assert_eq!(wire.line("CONFIG SET appendonly no"), "+OK\r\n");
+    assert_eq!(wire.line("SET unlogged 1"), "+OK\r\n");
+    assert_eq!(wire.line("DEBUG LOADAOF and more words"), "+OK\r\n");
+    assert_eq!(fingerprint(&server), data);
+    drop(server);
+    let _ = fs::remove_dir_all(&directory);
+}
+
+/// As in Valkey, the data is gone then.
+#[test]
+fn a_log_that_is_not_there_or_not_sound_is_not_loaded_on_demand() {
+    const REFUSED: &str = "-ERR Error trying to load the AOF files, check server logs.\r\n";
+    let directory = new_directory();
+    let settings = [
+        ("appendonly", "no"),
+        ("enable-debug-command", "yes"),
+        ("dir", &*directory.display().to_string()),
+    ];
+    let options = settings
+        .into_iter()
+        .fold(Options::new(), |options, (name, value)| {
+            options.set(name, value)
+        });
+    let mut servers = vec![Server::ferrite(&options)];
+    servers.extend(Server::valkey(&options));
+    for server in servers {
+        let mut wire = server.connect();
+        for (line, reply) in [
+            ("SET a 1", "+OK\r\n"),
+            ("DEBUG LOADAOF", REFUSED),
+            ("DBSIZE", ":0\r\n"),
+            ("CONFIG SET appendonly yes", "+OK\r\n"),
+        ] {
+            assert_eq!(wire.line(line), reply, "{line}");
+        }
+        wait_until_rewritten(&mut wire);
+        assert_eq!(wire.line("SET b 2"), "+OK\r\n");
+        assert_eq!(wire.line("DEBUG LOADAOF"), "+OK\r\n");
+        let path = directory.join("appendonlydir/appendonly.aof.1.incr.aof");
+        let mut log = fs::OpenOptions::new()
+            .append(true)
+            .open(&path)
+            .expect("the increment");
+        log.write_all(b"neither a command nor a note")
+            .expect("it is writable");
+        for (line, reply) in [
+            ("DEBUG LOADAOF", REFUSED),
+            ("GET b", "$1\r\n2\r\n"),
+            ("CONFIG SET appendonly no", "+OK\r\n"),
+        ] {
+            assert_eq!(wire.line(line), reply, "{line}");
+        }
+        drop(wire);
+        drop(server);
+        let _ = fs::remove_dir_all(directory.join("appendonlydir"));
     }
     let _ = fs::remove_dir_all(&directory);
 }

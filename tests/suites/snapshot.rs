@@ -421,6 +421,75 @@ fn bulk(reply: &[u8]) -> &[u8] {
     &reply[start..reply.len() - 2]
 }
 
+/// What DEBUG RELOAD keeps, replaces and forgets is what the reference server does.
+#[test]
+fn reloading_takes_the_options_of_the_reference_server() {
+    const UNLOADABLE: &str = "-ERR Error trying to load the RDB dump, check server logs.\r\n";
+    let options = Options::new()
+        .set("enable-debug-command", "yes")
+        .set("save", "");
+    let mut servers = vec![Server::ferrite(&options)];
+    servers.extend(Server::valkey(&options));
+    let load = |name: &str| {
+        format!(
+            "FUNCTION LOAD \"#!lua name={name}\\nredis.register_function('{name}', function() return 1 end)\""
+        )
+    };
+    for server in servers {
+        let mut wire = server.connect();
+        for (line, reply) in [
+            ("DEBUG RELOAD NOSAVE", UNLOADABLE),
+            ("SET a 1", "+OK\r\n"),
+            (&load("one"), "$3\r\none\r\n"),
+            ("DEBUG RELOAD", "+OK\r\n"),
+            ("FCALL one 0", ":1\r\n"),
+            ("SET a 2", "+OK\r\n"),
+            ("SET b 3", "+OK\r\n"),
+            (&load("two"), "$3\r\ntwo\r\n"),
+            ("DEBUG RELOAD nosave NOFLUSH Merge", "+OK\r\n"),
+            ("MGET a b", "*2\r\n$1\r\n1\r\n$1\r\n3\r\n"),
+            ("FCALL two 0", ":1\r\n"),
+            ("DEBUG RELOAD NOSAVE NOFLUSH", UNLOADABLE),
+            ("DEBUG RELOAD NOSAVE NOSAVE NOSAVE NOSAVE", "+OK\r\n"),
+            ("MGET a b", "*2\r\n$1\r\n1\r\n$-1\r\n"),
+            ("FCALL two 0", "-ERR Function not found\r\n"),
+            ("DEL a", ":1\r\n"),
+            ("DEBUG RELOAD NOSAVE NOFLUSH", UNLOADABLE),
+            (
+                "DEBUG RELOAD NOSAVE and more than five words",
+                "-ERR DEBUG RELOAD only supports the MERGE, NOFLUSH and NOSAVE options.\r\n",
+            ),
+        ] {
+            assert_eq!(wire.line(line), reply, "{:?}: {line}", server.program());
+        }
+    }
+}
+
+/// A reload fails the transactions that watch what was there.
+#[test]
+fn reloading_touches_watched_keys() {
+    let options = Options::new()
+        .set("enable-debug-command", "yes")
+        .set("save", "");
+    let mut servers = vec![Server::ferrite(&options)];
+    servers.extend(Server::valkey(&options));
+    for server in servers {
+        let mut wire = server.connect();
+        for (key, outcome) in [("a", "*-1\r\n"), ("missing", "*1\r\n+PONG\r\n")] {
+            for (line, reply) in [
+                ("SET a 1", "+OK\r\n"),
+                (&*format!("WATCH {key}"), "+OK\r\n"),
+                ("DEBUG RELOAD", "+OK\r\n"),
+                ("MULTI", "+OK\r\n"),
+                ("PING", "+QUEUED\r\n"),
+                ("EXEC", outcome),
+            ] {
+                assert_eq!(wire.line(line), reply, "{:?}: {line}", server.program());
+            }
+        }
+    }
+}
+
 #[test]
 fn populated_data_is_the_reference_servers() {
     let options = Options::new().set("enable-debug-command", "yes");

@@ -9,13 +9,14 @@ use std::{
 
 use protocol::resp::reply::Version;
 use storage::{
+    changes::{Listeners, Notice},
     db::{Db, access_clock},
     entry::Meta,
     keyspace::Key,
     value::number,
 };
 
-use super::config::peer;
+use super::{config::peer, keys};
 use crate::{
     digest::Digest,
     dispatch::{
@@ -24,7 +25,7 @@ use crate::{
         error::Error,
     },
     log,
-    persistence::{loader::Existing, recovery, snapshot},
+    persistence::{aof, loader::Existing, recovery, snapshot},
     server::Server,
     session::Session,
 };
@@ -65,6 +66,13 @@ const HELP: &[(&str, usize, usize, &str, &str)] = &[
     ),
     ("ERROR", 3, 3, "<message>", "Answers with this error."),
     ("HELP", 2, 2, "", "Lists the subcommands."),
+    (
+        "LOADAOF",
+        2,
+        usize::MAX,
+        "",
+        "Empties the data and loads the append-only file.",
+    ),
     ("LOG", 3, 3, "<message>", "Writes a message to the log."),
     ("OBJECT", 3, 4, "<key>", "Returns figures of a key's entry."),
     (
@@ -84,7 +92,7 @@ const HELP: &[(&str, usize, usize, &str, &str)] = &[
     (
         "RELOAD",
         2,
-        5,
+        usize::MAX,
         "[option ...]",
         "Saves all data and loads it again. NOSAVE only loads, NOFLUSH keeps what is there, MERGE lets the file win.",
     ),
@@ -138,6 +146,10 @@ fn debug(session: &mut Session, db: &mut Db<'_>, args: &Args<'_>, reply: &mut Re
                 reply.simple(format!("{name} {syntax}").trim_end());
                 reply.simple(&format!("    {summary}"));
             }
+        }
+        "LOADAOF" => {
+            load_log(session, db)?;
+            reply.ok();
         }
         "LOG" => {
             let text: String = String::from_utf8_lossy(args.word(2))
@@ -242,19 +254,12 @@ fn reload(session: &Session, db: &mut Db<'_>, args: &Args<'_>) -> Result {
         }
     }
     let server = &session.server;
-    if server.loading.is_active() {
-        // Half the data must not replace the file that it comes from.
-        return Err(Error::LOADING);
-    }
-    let held = db.is_locked();
-    if !held {
-        db.try_lock_all()?;
-    }
-    let result = if save && snapshot::save_locked(server, db).is_err() {
-        Err(Error::from_static("ERR"))
-    } else {
+    under_all_locks(server, db, |db| {
+        if save && snapshot::save_locked(server, db).is_err() {
+            return Err(Error::from_static("ERR"));
+        }
         if flush {
-            db.flush(None);
+            empty(server, db);
         }
         let loaded =
             recovery::load_file(server, Some(db), existing).and_then(|found| match found {
@@ -265,15 +270,61 @@ fn reload(session: &Session, db: &mut Db<'_>, args: &Args<'_>) -> Result {
             log::warning(reason);
             Error::general("Error trying to load the RDB dump, check server logs.")
         })
-    };
-    // The data is what it was, so nobody need hear of it.
+    })?;
+    log::warning("DB reloaded by DEBUG RELOAD");
+    Ok(())
+}
+
+/// Replaces the data by what the append-only file makes of it, while nobody else does anything.
+fn load_log(session: &Session, db: &mut Db<'_>) -> Result {
+    let server = &session.server;
+    under_all_locks(server, db, |db| {
+        let loaded = if server.aof.drain() {
+            empty(server, db);
+            aof::load_again(server, db)
+        } else {
+            Err("The disk does not take the append-only file's end".into())
+        };
+        loaded.map_err(|reason| {
+            log::warning(reason);
+            Error::general("Error trying to load the AOF files, check server logs.")
+        })
+    })?;
+    log::warning("Append Only File loaded by DEBUG LOADAOF");
+    Ok(())
+}
+
+/// Does work that replaces the data. Who watches keys or caches them learns of it; logs do not, as it is the same data
+/// for them.
+fn under_all_locks(
+    server: &Server,
+    db: &mut Db<'_>,
+    work: impl FnOnce(&mut Db<'_>) -> Result,
+) -> Result {
+    if server.loading.is_active() {
+        // Half the data must not replace the file that it comes from.
+        return Err(Error::LOADING);
+    }
+    let held = db.is_locked();
+    if !held {
+        db.try_lock_all()?;
+    }
+    let tracks = db.changes.listeners.contains(Listeners::TRACKING);
+    let result = work(db);
     db.begin();
+    if tracks {
+        db.changes.notices.push(Notice::AllStale);
+    }
     if !held {
         db.unlock();
     }
-    result?;
-    log::warning("DB reloaded by DEBUG RELOAD");
-    Ok(())
+    result
+}
+
+/// Empties everything, as FLUSHALL and FUNCTION FLUSH do.
+fn empty(server: &Server, db: &mut Db<'_>) {
+    keys::flush(db, None);
+    server.scripting.functions.flush();
 }
 
 /// The figures of an entry, in the one line that tests take apart.
@@ -286,7 +337,7 @@ fn describe(db: &mut Db<'_>, key: Key<'_>, reply: &mut Reply) -> Result {
     let line = db.peek(key).map(|entry| {
         format!(
             "Value at:0x0 refcount:1 encoding:{} serializedlength:{} lru:{} lru_seconds_idle:{}",
-            super::keys::encoding(entry),
+            keys::encoding(entry),
             entry.memory_bytes(),
             entry.access(),
             clock.wrapping_sub(entry.access())

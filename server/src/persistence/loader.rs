@@ -38,6 +38,9 @@ use crate::{
 /// Batches that wait for each thread, at most.
 const QUEUED: usize = 4;
 
+/// Batches that are put in before threads are started for more.
+const FEW: usize = 8;
+
 /// Entries that are read before the first of them is put in, so that the places for their keys come into the cache
 /// meanwhile.
 const AHEAD: usize = 16;
@@ -128,7 +131,25 @@ impl Loader<'_> {
         }
     }
 
-    /// Loads all records, on as many threads as there are workers.
+    /// Loads all records: into the view, which has all shards locked; without one, on several threads.
+    ///
+    /// # Errors
+    /// What is wrong and where. Some of what stands before and behind that is loaded then.
+    pub(super) fn load_into<R: Read>(
+        &self,
+        db: Option<&mut Db<'_>>,
+        reader: &mut FileReader<R>,
+    ) -> Result<Loaded, String> {
+        let Some(db) = db else {
+            return self.load(reader);
+        };
+        let selected = db.index();
+        let loaded = self.load_here(db, reader);
+        db.select(selected);
+        loaded
+    }
+
+    /// Loads all records, on as many threads as there are workers unless the file is small.
     ///
     /// # Errors
     /// What is wrong and where. Some of what stands before and behind that is loaded then.
@@ -145,16 +166,28 @@ impl Loader<'_> {
         let mut loaded = Loaded::default();
         thread::scope(|scope| {
             let work = || self.load_batches(&receiver, &failure);
-            let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+            let mut workers = Vec::new();
+            let mut few = 0..FEW;
             let mut db = Db::new(self.keyspace, 0, self.now);
-            let split = self.split(&mut db, reader, &mut loaded, |_, database, batch, _| {
-                // A thread that has ended left its reason.
-                let _ = sender.send((database, batch));
-                match failure.has_happened() {
-                    true => Err(failure.reason()),
-                    false => Ok(()),
-                }
-            });
+            let split = self.split(
+                &mut db,
+                reader,
+                &mut loaded,
+                |db, database, batch, loaded| {
+                    if few.next().is_some() {
+                        return self.put_in(db, database, &batch, loaded);
+                    }
+                    if workers.is_empty() {
+                        workers.extend((0..threads).map(|_| scope.spawn(work)));
+                    }
+                    // A thread that has ended left its reason.
+                    let _ = sender.send((database, batch));
+                    match failure.has_happened() {
+                        true => Err(failure.reason()),
+                        false => Ok(()),
+                    }
+                },
+            );
             drop(sender);
             for worker in workers {
                 match worker.join() {
@@ -175,18 +208,28 @@ impl Loader<'_> {
     ///
     /// # Errors
     /// What is wrong and where. Whatever stands before that is loaded.
-    pub(super) fn load_here<R: Read>(
+    fn load_here<R: Read>(
         &self,
         db: &mut Db<'_>,
         reader: &mut FileReader<R>,
     ) -> Result<Loaded, String> {
         let mut loaded = Loaded::default();
         self.split(db, reader, &mut loaded, |db, database, batch, loaded| {
-            db.select(database);
-            self.put_batch(db, &batch, loaded)
-                .map_err(|(_, reason)| reason)
+            self.put_in(db, database, &batch, loaded)
         })?;
         Ok(loaded)
+    }
+
+    fn put_in(
+        &self,
+        db: &mut Db<'_>,
+        database: usize,
+        batch: &Batch,
+        loaded: &mut Loaded,
+    ) -> Result<(), String> {
+        db.select(database);
+        self.put_batch(db, batch, loaded)
+            .map_err(|(_, reason)| reason)
     }
 
     /// Reads all of the file; hands over batches of entries with their database.

@@ -90,9 +90,13 @@ pub fn load_file(
             ));
         }
     };
-    if let Ok(facts) = file.metadata()
-        && server.loading.is_active()
-    {
+    if server.loading.is_active() {
+        let facts = file.metadata().map_err(|error| {
+            format!(
+                "Fatal error: can't read the RDB file {}: {error}",
+                path.display()
+            )
+        })?;
         server.loading.set_total(facts.len());
     }
     let loader = Loader {
@@ -102,27 +106,20 @@ pub fn load_file(
         now: server::now(),
         notes_lost: db.is_none(),
     };
-    let loaded = open(server, loader.expired_by(), file).and_then(|mut reader| match db {
-        Some(db) => {
-            let selected = db.index();
-            let loaded = loader.load_here(db, &mut reader);
-            db.select(selected);
-            loaded
-        }
-        None => loader.load(&mut reader),
-    });
+    let loaded = open(server, loader.expired_by(), file)
+        .and_then(|mut reader| loader.load_into(db, &mut reader));
     let loaded = loaded.map_err(|reason| {
         format!(
             "Fatal error loading the DB from {}: {reason}. Exiting.",
             path.display()
         )
     })?;
-    loaded.settle(server).map(Some)
+    loaded.settle(server, existing).map(Some)
 }
 
 impl Loaded {
-    /// Says what was loaded, and loads the functions, each in place of one of the same name.
-    fn settle(self, server: &Arc<Server>) -> Result<Found, String> {
+    /// Says what was loaded, and loads the functions.
+    fn settle(self, server: &Arc<Server>, existing: Existing) -> Result<Found, String> {
         let Loaded {
             keys,
             expired,
@@ -132,8 +129,9 @@ impl Loaded {
             lost,
         } = self;
         note_done(server, keys, expired, empty);
+        let replaces = existing == Existing::Replace;
         for source in functions {
-            let loaded = server.scripting.functions.load(server, &source, true);
+            let loaded = server.scripting.functions.load(server, &source, replaces);
             loaded.map_err(|error| unsound(&error))?;
         }
         Ok(Found { origin, lost })
@@ -154,11 +152,16 @@ fn unsound(error: &dispatch::error::Error) -> String {
     format!("Failed creating a function library: {reason}")
 }
 
-/// Loads the snapshot that an append-only file begins with; the reader stands behind it then.
+/// Loads the snapshot that an append-only file begins with, into the view if there is one, which has all shards locked;
+/// the reader stands behind it then.
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn load_base<R: Read>(server: &Arc<Server>, input: R) -> Result<FileReader<R>, String> {
+pub fn load_base<R: Read>(
+    server: &Arc<Server>,
+    db: Option<&mut Db<'_>>,
+    input: R,
+) -> Result<FileReader<R>, String> {
     let loader = Loader {
         server,
         keyspace: &server.keyspace,
@@ -167,8 +170,8 @@ pub fn load_base<R: Read>(server: &Arc<Server>, input: R) -> Result<FileReader<R
         notes_lost: false,
     };
     let mut reader = open(server, loader.expired_by(), input)?;
-    let loaded = loader.load(&mut reader)?;
-    loaded.settle(server)?;
+    let loaded = loader.load_into(db, &mut reader)?;
+    loaded.settle(server, loader.existing)?;
     Ok(reader)
 }
 

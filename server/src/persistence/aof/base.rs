@@ -7,6 +7,8 @@ use std::{
     sync::Arc,
 };
 
+use storage::db::Db;
+
 use crate::{
     persistence::{
         recovery,
@@ -15,12 +17,17 @@ use crate::{
     server::Server,
 };
 
-/// Loads a base. Returns what follows it in the file, and its length.
+/// Loads a base, into the view if there is one, which has all shards locked. Returns what follows it in the file, and
+/// its length.
 ///
 /// # Errors
 /// What is wrong with it, and where.
-pub(super) fn load(server: &Arc<Server>, file: File) -> Result<(Box<dyn Read>, u64), String> {
-    let reader = recovery::load_base(server, file)?;
+pub(super) fn load(
+    server: &Arc<Server>,
+    db: Option<&mut Db<'_>>,
+    file: File,
+) -> Result<(Box<dyn Read>, u64), String> {
+    let reader = recovery::load_base(server, db, file)?;
     let length = reader.position();
     let (rest, ahead) = reader.into_parts();
     Ok((Box::new(Cursor::new(ahead).chain(rest)), length))

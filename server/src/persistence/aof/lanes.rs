@@ -26,6 +26,7 @@ use protocol::resp::{
 };
 use storage::{clock::Moment, db::Db};
 
+use super::replay::Executor;
 use crate::{
     dispatch::{
         self, Found,
@@ -33,6 +34,7 @@ use crate::{
         command::{Reply, Run},
         keys,
     },
+    memcache::note::Note,
     persistence::loader,
     runtime,
     server::{self, Server},
@@ -46,6 +48,8 @@ const BATCH_BYTES: usize = 64 * 1024;
 const QUEUED: usize = 4;
 /// Commands whose keys are prefetched together.
 const PREFETCHED: usize = 64;
+/// Bytes of commands below which starting threads costs more than they gain.
+const WORTH_THREADS: u64 = 4 << 20;
 
 /// Commands in order, of one database.
 #[derive(Default)]
@@ -168,7 +172,8 @@ impl Place {
 }
 
 impl<'l> Lanes<'l> {
-    /// As many lanes as there are workers, each on a thread of its own; with one there are no threads.
+    /// As many lanes as there are workers, each on a thread of its own; with one there are no threads. One is enough for
+    /// a file of few bytes.
     ///
     /// # Errors
     /// The system refuses a thread.
@@ -176,13 +181,14 @@ impl<'l> Lanes<'l> {
         scope: &'s Scope<'s, '_>,
         server: &'l Arc<Server>,
         unfinished: &'l Unfinished,
+        bytes: u64,
     ) -> io::Result<Lanes<'l>>
     where
         'l: 's,
     {
         // A delay is per command, of which there are several at a time otherwise.
         let is_delayed = server.config.settings().key_load_delay != 0;
-        let count = match is_delayed {
+        let count = match is_delayed || bytes < WORTH_THREADS {
             true => 1,
             false => server.metrics.workers.len(),
         };
@@ -211,58 +217,6 @@ impl<'l> Lanes<'l> {
         })
     }
 
-    pub(super) fn in_transaction(&self) -> bool {
-        self.transaction.is_some()
-    }
-
-    /// Takes a command, which runs now or later.
-    pub(super) fn take(&mut self, bytes: &[u8], spans: &[Span], found: Found<'static>) {
-        let args = Args::new(bytes, spans);
-        let name = found.registered.command.name;
-        if let Some((batch, place)) = &mut self.transaction {
-            batch.push(bytes, spans, found);
-            if !["EXEC", "DISCARD"].contains(&name) {
-                *place = place.and(place_of(found, &args, self.lanes.len()));
-                return;
-            }
-            let Some((batch, place)) = self.transaction.take() else {
-                return;
-            };
-            match place {
-                Place::Lane(number) => {
-                    let lane = self.lane(number);
-                    lane.filling.append(&batch);
-                    self.send_if_full(number);
-                }
-                Place::Anywhere | Place::Alone => self.run_alone(batch),
-            }
-            return;
-        }
-        if name == "MULTI" {
-            let mut batch = self.new_batch();
-            batch.push(bytes, spans, found);
-            self.transaction = Some((batch, Place::Anywhere));
-            return;
-        }
-        match place_of(found, &args, self.lanes.len()) {
-            Place::Lane(number) => {
-                self.lane(number).filling.push(bytes, spans, found);
-                self.send_if_full(number);
-            }
-            // It concerns only what is read from here on.
-            Place::Anywhere | Place::Alone if name == "SELECT" => {
-                let mut batch = self.new_batch();
-                batch.push(bytes, spans, found);
-                self.alone.run(&batch);
-            }
-            Place::Anywhere | Place::Alone => {
-                let mut batch = self.new_batch();
-                batch.push(bytes, spans, found);
-                self.run_alone(batch);
-            }
-        }
-    }
-
     /// Returns when everything that was taken has run, but for a transaction without an end.
     ///
     /// What has not been sent yet is less than what waking threads for it would cost: it runs here. So a log of nothing but
@@ -270,8 +224,10 @@ impl<'l> Lanes<'l> {
     pub(super) fn finish(&mut self) {
         self.unfinished.wait_for_none();
         for number in 0..self.lanes.len() {
-            let batch = self.lanes[number].empty();
-            self.run_here(&batch);
+            if !self.lanes[number].filling.commands.is_empty() {
+                let batch = self.lanes[number].empty();
+                self.run_here(&batch);
+            }
         }
     }
 
@@ -322,6 +278,59 @@ impl<'l> Lanes<'l> {
     }
 }
 
+impl Executor for Lanes<'_> {
+    fn in_transaction(&self) -> bool {
+        self.transaction.is_some()
+    }
+
+    fn take(&mut self, bytes: &[u8], spans: &[Span], found: Found<'static>) {
+        let args = Args::new(bytes, spans);
+        let name = found.registered.command.name;
+        if let Some((batch, place)) = &mut self.transaction {
+            batch.push(bytes, spans, found);
+            if !["EXEC", "DISCARD"].contains(&name) {
+                *place = place.and(place_of(found, &args, self.lanes.len()));
+                return;
+            }
+            let Some((batch, place)) = self.transaction.take() else {
+                return;
+            };
+            match place {
+                Place::Lane(number) => {
+                    let lane = self.lane(number);
+                    lane.filling.append(&batch);
+                    self.send_if_full(number);
+                }
+                Place::Anywhere | Place::Alone => self.run_alone(batch),
+            }
+            return;
+        }
+        if name == "MULTI" {
+            let mut batch = self.new_batch();
+            batch.push(bytes, spans, found);
+            self.transaction = Some((batch, Place::Anywhere));
+            return;
+        }
+        match place_of(found, &args, self.lanes.len()) {
+            Place::Lane(number) => {
+                self.lane(number).filling.push(bytes, spans, found);
+                self.send_if_full(number);
+            }
+            // It concerns only what is read from here on.
+            Place::Anywhere | Place::Alone if name == "SELECT" => {
+                let mut batch = self.new_batch();
+                batch.push(bytes, spans, found);
+                self.alone.run(&batch);
+            }
+            Place::Anywhere | Place::Alone => {
+                let mut batch = self.new_batch();
+                batch.push(bytes, spans, found);
+                self.run_alone(batch);
+            }
+        }
+    }
+}
+
 impl Lane<'_> {
     /// What it was being filled with.
     fn empty(&mut self) -> Batch {
@@ -340,6 +349,11 @@ fn place_of(found: Found<'static>, args: &Args<'_>, lanes: usize) -> Place {
         return Place::Alone;
     };
     let command = registered.command;
+    // The low bits: the high ones pick the shard.
+    let lane_of = |hash: u64| Place::Lane(hash as usize % lanes);
+    if let Some(note) = Note::read(args) {
+        return lane_of(note.key.hash);
+    }
     let is_plain = matches!(command.run, Run::Read(_) | Run::Write(_));
     if !is_plain || command.keys.is_empty() || keys::wants_all_shards(command, args) {
         return Place::Alone;
@@ -347,9 +361,7 @@ fn place_of(found: Found<'static>, args: &Args<'_>, lanes: usize) -> Place {
     let args = args.with_first_key(found.first_key);
     let mut place = Place::Anywhere;
     let is_known = keys::each_key(command, &args, |index, _| {
-        // The low bits: the high ones pick the shard.
-        let lane = args.key(index).hash as usize % lanes;
-        place = place.and(Place::Lane(lane));
+        place = place.and(lane_of(args.key(index).hash));
     });
     match place {
         Place::Lane(_) if is_known => place,

@@ -7,6 +7,7 @@
 
 mod base;
 mod lanes;
+mod locked;
 mod manifest;
 mod replay;
 mod rewrite;
@@ -18,7 +19,8 @@ use std::{
     path::PathBuf,
     sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering},
     task::Waker,
-    thread::JoinHandle,
+    thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use parking_lot::{Condvar, Mutex};
@@ -33,7 +35,7 @@ use crate::{
 };
 
 pub use self::{
-    replay::{load, prepare},
+    replay::{load, load_again, prepare},
     rewrite::{rewrite_when_grown, start_rewrite, turn_off, turn_on},
     writer::start,
 };
@@ -42,6 +44,9 @@ pub use self::{
 const WAKE_BYTES: usize = 64 * 1024;
 /// Buffered bytes beyond which commands that write wait for the disk.
 const BACKLOG_LIMIT: usize = 64 << 20;
+
+/// How often somebody looks whether the buffer has been written.
+const DRAIN_STEP: Duration = Duration::from_millis(1);
 
 thread_local! {
     /// Where this thread's last append ended.
@@ -102,7 +107,7 @@ struct Segment {
 }
 
 /// What is in the directory.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Files {
     manifest: Manifest,
     directory: PathBuf,
@@ -241,6 +246,18 @@ impl Aof {
     /// The stream's end.
     pub fn end(&self) -> u64 {
         self.buffer.lock().end
+    }
+
+    /// Waits until the files have all that was appended. False if the disk does not take it.
+    pub fn drain(&self) -> bool {
+        while self.is_enabled() && self.buffered_bytes() > 0 {
+            if !self.status.last_write_ok.load(Ordering::Relaxed) {
+                return false;
+            }
+            self.more.notify_one();
+            thread::sleep(DRAIN_STEP);
+        }
+        true
     }
 
     /// Up to where the stream is on disk for certain.

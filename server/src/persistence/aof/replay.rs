@@ -14,13 +14,16 @@ use protocol::{
     resp::request::{RequestParser, Span, Step},
 };
 
+use storage::db::Db;
+
 use super::{
-    base,
+    Files, base,
     lanes::{Lanes, Unfinished},
+    locked::Locked,
     manifest::{Manifest, Part},
 };
 use crate::{
-    dispatch::{self, args::Args},
+    dispatch::{self, Found, args::Args},
     log,
     server::Server,
 };
@@ -34,7 +37,9 @@ const CHUNK: usize = 1 << 20;
 /// What is wrong with the files: the server must not start on half the data.
 pub fn load(server: &Arc<Server>) -> Result<(), String> {
     prepare(server)?;
-    let total = load_parts(server)?;
+    let files = server.aof.files.lock().clone();
+    let may_cut = server.config.settings().aof_load_truncated;
+    let total = load_parts(server, &files, None, may_cut)?;
     server.keyspace.statistics.dirty.store(0, Ordering::Relaxed);
     let status = &server.aof.status;
     status.current_size.store(total, Ordering::Relaxed);
@@ -42,25 +47,66 @@ pub fn load(server: &Arc<Server>) -> Result<(), String> {
     Ok(())
 }
 
-/// Loads all files of the log. Returns their size.
-fn load_parts(server: &Arc<Server>) -> Result<u64, String> {
+/// Loads the log once more, into a view with all shards locked and nothing in it, while it may be written to: all that
+/// was appended must be in the files. Nobody hears of what is loaded.
+///
+/// # Errors
+/// What is wrong with the files. Whatever stands before that is loaded.
+pub fn load_again(server: &Arc<Server>, db: &mut Db<'_>) -> Result<(), String> {
+    // Nobody puts other files in their place meanwhile.
+    let files = server.aof.files.lock();
     let settings = server.config.settings();
-    let (directory, manifest) = {
-        let files = server.aof.files.lock();
-        (files.directory.clone(), files.manifest.clone())
+    let directory = settings.dir.join(&settings.appenddirname);
+    let prefix = settings.appendfilename.clone();
+    let found = Files {
+        manifest: read_manifest(&directory, &prefix)?,
+        directory,
+        prefix,
     };
+    if found.manifest == Manifest::default() {
+        return Err("There is no append-only file to load".into());
+    }
+    let selected = db.index();
+    db.expire_nothing();
+    // A file that is being written to is not cut.
+    let may_cut = settings.aof_load_truncated && !server.aof.is_enabled();
+    let loaded = load_parts(server, &found, Some(db), may_cut);
+    db.expire_as_usual();
+    db.select(selected);
+    drop(files);
+    loaded?;
+    server.keyspace.statistics.dirty.store(0, Ordering::Relaxed);
+    Ok(())
+}
+
+/// Loads all files of the log, into the view, which has all shards locked; without one, on several threads. Returns
+/// their size.
+fn load_parts(
+    server: &Arc<Server>,
+    files: &Files,
+    mut db: Option<&mut Db<'_>>,
+    may_cut: bool,
+) -> Result<u64, String> {
+    let Files {
+        manifest,
+        directory,
+        ..
+    } = files;
     let started = Instant::now();
     let parts: Vec<&Part> = manifest.base.iter().chain(&manifest.increments).collect();
-    let sizes = parts.iter().filter_map(|part| {
-        let facts = fs::metadata(directory.join(&part.name)).ok()?;
-        Some(facts.len())
-    });
-    server.loading.set_total(sizes.sum());
+    let mut announced = 0;
+    for part in &parts {
+        let facts = fs::metadata(directory.join(&part.name));
+        announced += facts
+            .map_err(|error| Trouble::Missing(error).explain(&part.name))?
+            .len();
+    }
+    server.loading.set_total(announced);
     let mut total = 0;
     for (index, part) in parts.iter().enumerate() {
         let is_last = index + 1 == parts.len();
         let path = directory.join(&part.name);
-        let size = load_file(server, &path, is_last && settings.aof_load_truncated)
+        let size = load_file(server, &path, db.as_deref_mut(), is_last && may_cut)
             .map_err(|trouble| trouble.explain(&part.name))?;
         server.loading.note_file(size);
         total += size;
@@ -87,7 +133,7 @@ pub fn prepare(server: &Server) -> Result<(), String> {
     })?;
     let mut manifest = read_manifest(&directory, &prefix)?;
     adopt_single_file(&settings.dir, &directory, &prefix, &mut manifest)?;
-    *server.aof.files.lock() = super::Files {
+    *server.aof.files.lock() = Files {
         manifest,
         directory,
         prefix,
@@ -174,7 +220,12 @@ impl Trouble {
 }
 
 /// Loads one file; cuts it after its last whole command if that is allowed. Returns its size.
-fn load_file(server: &Arc<Server>, path: &Path, may_cut: bool) -> Result<u64, Trouble> {
+fn load_file(
+    server: &Arc<Server>,
+    path: &Path,
+    mut db: Option<&mut Db<'_>>,
+    may_cut: bool,
+) -> Result<u64, Trouble> {
     let mut file = File::open(path).map_err(Trouble::Missing)?;
     let size = file.metadata().map_err(Trouble::Missing)?.len();
     let mut head = [0; 9];
@@ -183,12 +234,12 @@ fn load_file(server: &Arc<Server>, path: &Path, may_cut: bool) -> Result<u64, Tr
     let mut replay = Replay { server, good: 0 };
     let is_rdb = head_len >= 5 && (head.starts_with(b"REDIS") || head.starts_with(b"VALKEY"));
     let (mut input, start): (Box<dyn Read>, u64) = if is_rdb {
-        let (rest, length) = base::load(server, file).map_err(Trouble::Base)?;
+        let (rest, length) = base::load(server, db.as_deref_mut(), file).map_err(Trouble::Base)?;
         (rest, length)
     } else {
         (Box::new(file), 0)
     };
-    match replay.run(&mut input, start) {
+    match replay.run(&mut input, start, size.saturating_sub(start), db) {
         Ok(()) => Ok(size),
         Err(Trouble::Truncated) if may_cut => {
             let good = start + replay.good;
@@ -222,6 +273,15 @@ fn read_up_to(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
     Ok(filled)
 }
 
+/// Who runs the commands that are read.
+pub(super) trait Executor {
+    /// Takes a command, which runs now or later.
+    fn take(&mut self, bytes: &[u8], spans: &[Span], found: Found<'static>);
+
+    /// Whether a transaction has begun and not ended.
+    fn in_transaction(&self) -> bool;
+}
+
 /// Reads a file's commands and has them run.
 struct Replay<'s> {
     server: &'s Arc<Server>,
@@ -230,13 +290,22 @@ struct Replay<'s> {
 }
 
 impl Replay<'_> {
-    /// Runs all commands of `input`, which begins so many bytes into its file.
-    fn run(&mut self, input: &mut dyn Read, start: u64) -> Result<(), Trouble> {
-        let unfinished = Unfinished::default();
+    /// Runs all commands of `input`, which begins so many bytes into its file and has about so many.
+    fn run(
+        &mut self,
+        input: &mut dyn Read,
+        start: u64,
+        bytes: u64,
+        db: Option<&mut Db<'_>>,
+    ) -> Result<(), Trouble> {
         let server = self.server;
+        if let Some(db) = db {
+            return self.read(input, start, &mut Locked::new(server, db));
+        }
+        let unfinished = Unfinished::default();
         thread::scope(|scope| {
             let mut lanes =
-                Lanes::start(scope, server, &unfinished).map_err(Trouble::Unreadable)?;
+                Lanes::start(scope, server, &unfinished, bytes).map_err(Trouble::Unreadable)?;
             let read = self.read(input, start, &mut lanes);
             lanes.finish();
             read
@@ -247,7 +316,7 @@ impl Replay<'_> {
         &mut self,
         input: &mut dyn Read,
         start: u64,
-        lanes: &mut Lanes<'_>,
+        executor: &mut impl Executor,
     ) -> Result<(), Trouble> {
         let limits = Limits {
             max_bulk_len: usize::MAX >> 1,
@@ -263,7 +332,7 @@ impl Replay<'_> {
                 if let Some(length) = memchr::memchr(b'\n', &buffer[at..]) {
                     at += length + 1;
                     position += length as u64 + 1;
-                    self.note_good(lanes, position);
+                    self.note_good(executor, position);
                     continue;
                 }
             } else if at < buffer.len() {
@@ -273,10 +342,10 @@ impl Replay<'_> {
                 spans.clear();
                 match parser.parse(&buffer[at..], &limits, &mut spans) {
                     Ok(Step::Request { consumed }) => {
-                        take(lanes, &buffer[at..at + consumed], &spans)?;
+                        take(executor, &buffer[at..at + consumed], &spans)?;
                         at += consumed;
                         position += consumed as u64;
-                        self.note_good(lanes, position);
+                        self.note_good(executor, position);
                         continue;
                     }
                     Ok(Step::Incomplete { .. }) => {}
@@ -293,7 +362,7 @@ impl Replay<'_> {
                 .map_err(Trouble::Unreadable)?;
             buffer.truncate(have + read);
             if read == 0 {
-                let whole = buffer.is_empty() && !lanes.in_transaction();
+                let whole = buffer.is_empty() && !executor.in_transaction();
                 return if whole {
                     Ok(())
                 } else {
@@ -303,20 +372,20 @@ impl Replay<'_> {
         }
     }
 
-    fn note_good(&mut self, lanes: &Lanes<'_>, position: u64) {
-        if !lanes.in_transaction() {
+    fn note_good(&mut self, executor: &impl Executor, position: u64) {
+        if !executor.in_transaction() {
             self.good = position;
         }
     }
 }
 
-fn take(lanes: &mut Lanes<'_>, bytes: &[u8], spans: &[Span]) -> Result<(), Trouble> {
+fn take(executor: &mut impl Executor, bytes: &[u8], spans: &[Span]) -> Result<(), Trouble> {
     if spans.is_empty() {
         return Ok(());
     }
     let args = Args::new(bytes, spans);
     let found = dispatch::find(&args)
         .ok_or_else(|| Trouble::Refused(String::from_utf8_lossy(args.word(0)).into_owned()))?;
-    lanes.take(bytes, spans, found);
+    executor.take(bytes, spans, found);
     Ok(())
 }

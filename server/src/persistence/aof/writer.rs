@@ -217,7 +217,11 @@ impl Writer {
     fn write_segment(&mut self, aof: &Aof, segment: Segment, always: bool, stopping: bool) -> bool {
         if let Some(next) = segment.file {
             self.sync(aof, stopping);
-            self.synced_len = next.metadata().map_or(0, |facts| facts.len());
+            self.file = None;
+            let Some(len) = self.measure(aof, &next, stopping) else {
+                return false;
+            };
+            self.synced_len = len;
             self.file = Some(next);
         }
         let mut rest = segment.bytes.as_slice();
@@ -254,6 +258,24 @@ impl Writer {
             }
         }
         true
+    }
+
+    /// The length of a file to go on in, however long it takes to find out: it may be cut there later. `None` if the log
+    /// ends before.
+    fn measure(&mut self, aof: &Aof, file: &File, stopping: bool) -> Option<u64> {
+        loop {
+            match file.metadata() {
+                Ok(facts) => return Some(facts.len()),
+                Err(error) => {
+                    self.complain(aof, "Error reading the AOF file's length", &error);
+                    if stopping || aof.is_stopping() {
+                        log::warning("The end of the append-only file is lost.");
+                        return None;
+                    }
+                    thread::sleep(RETRY);
+                }
+            }
+        }
     }
 
     fn keep(&mut self, bytes: Vec<u8>, always: bool) {
