@@ -286,12 +286,8 @@ impl Table {
     /// Takes the entry out.
     pub fn remove(&mut self, place: Place) -> Entry {
         // SAFETY: the place came from this table, unchanged since.
-        let bucket = unsafe { &mut *place.bucket.as_ptr() };
-        let word = bucket.slots[place.slot];
-        bucket.clear(place.slot);
-        place
-            .segment
-            .leave(place.bucket, (word >> ADDRESS_BITS) & HOME_MASK);
+        let word = unsafe { place.bucket.as_ref() }.slots[place.slot];
+        place.segment.take_out(place.bucket, place.slot, word);
         // SAFETY: the slot owned the entry and was cleared.
         let entry = unsafe { Entry::from_address((word & ADDRESS_MASK) as usize) };
         self.len -= 1;
@@ -723,7 +719,22 @@ impl Table {
             }
             self.free_segment(part);
         }
-        unreachable!("the largest segment takes any part of what fitted one of its size")
+        // Nearly all of a crowded segment belongs to one part, as when keys come in the order of their hashes, and what
+        // found room in the order that it came finds none in another: so it keeps its places.
+        let part = self.new_segment(segment.class(), depth + 1);
+        part.copy_places(segment);
+        let mut others = Vec::new();
+        part.visit(|bucket, slot| {
+            // SAFETY: `visit` hands out buckets of a live segment.
+            let word = unsafe { bucket.as_ref() }.slots[slot];
+            if !belongs(word) {
+                others.push((bucket, slot, word));
+            }
+        });
+        for (bucket, slot, word) in others {
+            part.take_out(bucket, slot, word);
+        }
+        part
     }
 
     /// Copies the slots that `pick` returns into `to`; false if one did not fit.
@@ -939,6 +950,24 @@ impl Word {
             index = if index + 1 == buckets { 0 } else { index + 1 };
         }
         false
+    }
+
+    /// Fills all buckets as those of another segment of the same size are.
+    fn copy_places(self, other: Word) {
+        debug_assert_eq!(self.class(), other.class());
+        for index in 0..self.buckets() {
+            // SAFETY: buckets live as long as their segment; these are two segments, so that nothing overlaps.
+            let (to, from) = unsafe { (self.bucket(index).as_mut(), other.bucket(index).as_ref()) };
+            (to.control, to.slots) = (from.control, from.slots);
+        }
+    }
+
+    /// Frees the place of an entry, whose slot this is; the entry is the caller's.
+    #[inline]
+    fn take_out(self, bucket: NonNull<Bucket>, slot: usize, word: u64) {
+        // SAFETY: buckets live as long as their segment; the caller holds the table exclusively.
+        unsafe { &mut *bucket.as_ptr() }.clear(slot);
+        self.leave(bucket, (word >> ADDRESS_BITS) & HOME_MASK);
     }
 
     /// Tells the buckets between its home and `at` that an entry is gone.

@@ -302,3 +302,36 @@ fn entries_keep_what_they_are_given() {
         }
     }
 }
+
+/// A reload puts keys in as a walk over the same hashes found them: one segment's keys after the other's.
+#[test]
+fn keys_that_come_in_the_order_of_a_walk_are_taken() {
+    for seed in 0..40 {
+        println!("seed {seed}");
+        let (shard_bits, count) = (seed as u32 % 9, 3000 + 100 * seed);
+        let mut walked = Table::new(shard_bits);
+        for number in 0..count {
+            let name = format!("{seed}:{number}").into_bytes();
+            walked.insert(hash(&name), Entry::integer(&name, 1, Meta::default()));
+        }
+        let mut table = Table::new(shard_bits);
+        let mut cursor = 0;
+        let mut found = Vec::new();
+        loop {
+            cursor = walked.traverse(cursor, 64, |_, entry| found.push(entry.key().to_vec()));
+            for name in found.drain(..) {
+                if table.find(hash(&name), &name).is_none() {
+                    table.insert(hash(&name), Entry::integer(&name, 1, Meta::default()));
+                }
+            }
+            if cursor == 0 {
+                break;
+            }
+        }
+        assert_eq!(table.len(), walked.len());
+        for number in 0..count {
+            assert!(take(&mut table, format!("{seed}:{number}").as_bytes()).is_some());
+        }
+        assert!(table.is_empty());
+    }
+}
