@@ -14,7 +14,7 @@ use storage::{
 };
 
 use crate::{
-    commands::keys,
+    commands::database,
     dispatch::memory,
     metrics::Instantaneous,
     persistence::{aof, snapshot},
@@ -201,7 +201,7 @@ fn flush_when_due(server: &Server, now: Timestamp) {
         let mut db = Db::new(&server.keyspace, 0, now);
         if db.try_lock_all().is_ok() {
             server.keyspace.set_flush_at(0);
-            keys::flush(&mut db, Some(0));
+            database::flush(&mut db, Some(0));
             db.unlock();
         }
     }

@@ -16,7 +16,7 @@ use storage::{
     value::number,
 };
 
-use super::{config::peer, keys};
+use super::{config::peer, database, object};
 use crate::{
     digest::Digest,
     dispatch::{
@@ -323,7 +323,7 @@ fn under_all_locks(
 
 /// Empties everything, as FLUSHALL and FUNCTION FLUSH do.
 fn empty(server: &Server, db: &mut Db<'_>) {
-    keys::flush(db, None);
+    database::flush(db, None);
     server.scripting.functions.flush();
 }
 
@@ -337,7 +337,7 @@ fn describe(db: &mut Db<'_>, key: Key<'_>, reply: &mut Reply) -> Result {
     let line = db.peek(key).map(|entry| {
         format!(
             "Value at:0x0 refcount:1 encoding:{} serializedlength:{} lru:{} lru_seconds_idle:{}",
-            keys::encoding(entry),
+            object::encoding(entry),
             entry.memory_bytes(),
             entry.access(),
             clock.wrapping_sub(entry.access())

@@ -8,9 +8,11 @@ pub mod cluster;
 pub mod command;
 pub mod config;
 pub mod connection;
+pub mod database;
 pub mod deadline;
 pub mod debug;
 pub mod dump;
+pub mod expiry;
 pub mod function;
 pub mod geo;
 pub mod hash;
@@ -20,10 +22,12 @@ pub mod info;
 pub mod keys;
 pub mod list;
 pub mod module;
+pub mod object;
 pub mod observation;
 pub mod persistence;
 pub mod pubsub;
 pub mod replication;
+pub mod scan;
 pub mod scripting;
 pub mod server;
 pub mod set;
@@ -44,8 +48,10 @@ pub const FAMILIES: &[&[&Command]] = &[
     command::COMMANDS,
     config::COMMANDS,
     connection::COMMANDS,
+    database::COMMANDS,
     debug::COMMANDS,
     dump::COMMANDS,
+    expiry::COMMANDS,
     geo::COMMANDS,
     hash::COMMANDS,
     hyperloglog::COMMANDS,
@@ -54,9 +60,11 @@ pub const FAMILIES: &[&[&Command]] = &[
     keys::COMMANDS,
     list::COMMANDS,
     module::COMMANDS,
+    object::COMMANDS,
     observation::COMMANDS,
     pubsub::COMMANDS,
     persistence::COMMANDS,
+    scan::COMMANDS,
     scripting::COMMANDS,
     replication::COMMANDS,
     server::COMMANDS,

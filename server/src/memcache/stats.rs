@@ -13,7 +13,7 @@ use storage::{alloc, db::Db};
 
 use super::{VERSION, dump, item::Result, watch::Log};
 use crate::{
-    commands::keys,
+    commands::database,
     config::Settings,
     metrics::{Counter, process},
     server::Server,
@@ -191,7 +191,7 @@ fn flush(db: &mut Db<'_>, delay: i64) -> Result {
         Some(at) if at > db.now() => db.keyspace().set_flush_at(at.millis()),
         _ => {
             db.try_lock_all()?;
-            keys::flush(db, Some(0));
+            database::flush(db, Some(0));
             db.unlock();
         }
     }

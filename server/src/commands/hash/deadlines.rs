@@ -9,7 +9,7 @@ use super::{
 use crate::{
     commands::{
         deadline::{self, Base, Unit},
-        keys::Conditions,
+        expiry::Conditions,
     },
     dispatch::{
         args::Args,

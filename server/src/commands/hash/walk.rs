@@ -9,7 +9,7 @@ use storage::{
 
 use super::write_element;
 use crate::{
-    commands::keys::{ScanOptions, read_cursor},
+    commands::scan::{ScanOptions, read_cursor},
     dispatch::{
         args::Args,
         command::{Access, Arity::*, Command, Flag, Group, Keys, Reply, Result, Run},

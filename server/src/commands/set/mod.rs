@@ -18,7 +18,7 @@ use storage::{
     },
 };
 
-use super::keys::{ScanOptions, read_cursor};
+use super::scan::{ScanOptions, read_cursor};
 use crate::{
     dispatch::{
         args::Args,

@@ -10,7 +10,7 @@ use storage::{
 
 use super::{Order, SLICE, Shown, WRITTEN_AT_ONCE, write_entries};
 use crate::{
-    commands::keys::{ScanOptions, read_cursor},
+    commands::scan::{ScanOptions, read_cursor},
     dispatch::{
         args::Args,
         command::{Access, Arity::*, Command, Flag, Group, Keys, Reply, Result, Run},
