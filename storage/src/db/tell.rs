@@ -1,0 +1,130 @@
+//! What others learn of a change: watchers, cached copies, waiting clients, listeners and the command log.
+
+use super::Db;
+use crate::{
+    changes::{ChangedKey, Effect, Event, EventClass, Listeners, Notice},
+    item_note,
+    keyspace::Key,
+};
+
+impl Db<'_> {
+    /// A command changed the key: watchers, cached copies, waiting clients and listeners learn of it, and, if the
+    /// collection is empty now, of its deletion.
+    pub fn changed(&mut self, key: Key<'_>, class: EventClass, name: &'static str) {
+        self.touch_key(key);
+        self.changed_inside(key, class, name);
+    }
+
+    /// As [`Db::changed`], for what readers of the key do not see: watchers, cached copies and waiting clients do not
+    /// learn of it.
+    pub fn changed_inside(&mut self, key: Key<'_>, class: EventClass, name: &'static str) {
+        self.changes.dirty += 1;
+        self.notify(key, class, name);
+        if self.emptied == Some((self.index, key.hash)) {
+            self.emptied = None;
+            self.notify(key, EventClass::Generic, "del");
+        }
+    }
+
+    /// The key is another than it was: fails transactions that watch it, invalidates cached copies, wakes waiters.
+    #[inline]
+    pub fn touch_key(&mut self, key: Key<'_>) {
+        let shard = self.shard(key.hash);
+        let interesting = !shard.watched.is_empty() || !shard.waiting.is_empty();
+        if interesting || self.changes.listeners.contains(Listeners::TRACKING) {
+            self.tell_interested(key);
+        }
+    }
+
+    /// Lets the clients that wait for the key look again.
+    pub fn wake_waiting(&mut self, key: Key<'_>) {
+        let index = self.index;
+        if !self
+            .shard(key.hash)
+            .waiting
+            .get(index, key.bytes)
+            .is_empty()
+        {
+            self.changes.ready.push(ChangedKey {
+                database: index,
+                key: key.bytes.into(),
+            });
+        }
+    }
+
+    #[cold]
+    fn tell_interested(&mut self, key: Key<'_>) {
+        self.settle_met();
+        let index = self.index;
+        let shard = self.shard(key.hash);
+        shard.touch_watchers(index, key.bytes);
+        if self.changes.listeners.contains(Listeners::TRACKING) {
+            self.changes.notices.push(Notice::Stale {
+                key: key.bytes.into(),
+                client: self.client,
+            });
+        }
+        self.wake_waiting(key);
+    }
+
+    /// Tells those who subscribed to events, and nobody else.
+    #[inline]
+    pub fn notify(&mut self, key: Key<'_>, class: EventClass, name: &'static str) {
+        if self.changes.listeners.contains(Listeners::EVENTS) {
+            self.settle_met();
+            let event = Event {
+                class,
+                name,
+                database: self.index,
+                key: key.bytes.into(),
+            };
+            self.changes.notices.push(Notice::Event(event));
+        }
+    }
+
+    /// Keeps a command's effects for the log; `verbatim` is the command as it was sent. Called after each command,
+    /// under its locks.
+    #[inline]
+    pub fn collect_effects(&mut self, verbatim: impl FnOnce() -> Option<Effect>) {
+        if self.changes.listeners.contains(Listeners::LOG) {
+            self.changes
+                .take_effects(self.index, verbatim, &mut self.effects);
+            if !self.changes.items.is_empty() {
+                self.collect_items();
+            }
+        }
+    }
+
+    /// Tells the log of the flags and CAS that items have now.
+    #[cold]
+    fn collect_items(&mut self) {
+        for ChangedKey { database, key } in std::mem::take(&mut self.changes.items) {
+            let hash = Key::new(&key).hash;
+            let entry = self.shard(hash).tables[database].get(hash, &key);
+            if let Some(item) = entry.and_then(|entry| entry.item()) {
+                self.effects.push((database, item_note::effect(item, &key)));
+            }
+        }
+    }
+
+    /// The log wants to know the item's flags and CAS, as they are when the command is done.
+    pub(super) fn note_item(&mut self, key: Key<'_>) {
+        if !self.changes.listeners.contains(Listeners::LOG) {
+            return;
+        }
+        let changed = ChangedKey {
+            database: self.index,
+            key: key.bytes.into(),
+        };
+        if self.changes.items.last() != Some(&changed) {
+            self.changes.items.push(changed);
+        }
+    }
+
+    pub(super) fn log_deletion(&mut self, key: Key<'_>) {
+        if self.changes.listeners.contains(Listeners::LOG) {
+            let deletion: Vec<Box<[u8]>> = vec![b"DEL".as_slice().into(), key.bytes.into()];
+            self.changes.deletions.push((self.index, deletion));
+        }
+    }
+}
