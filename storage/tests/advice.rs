@@ -3,6 +3,8 @@
 //! The keyspace itself is replayed at each capacity under each policy, and under exact LRU; the sampler sees one of those
 //! replays only. The traces are the same in every run; the hash, and with it the sample, is not.
 
+mod random;
+
 use std::collections::{HashMap, VecDeque};
 
 use storage::{
@@ -17,6 +19,8 @@ use storage::{
     time::Timestamp,
 };
 
+use self::random::Random;
+
 const KEYS: u64 = 60_000;
 const CACHED: usize = 8_000;
 const REQUESTS: u64 = 400_000;
@@ -26,29 +30,14 @@ const TOLERANCE: f64 = 0.03;
 /// What an entry of the test takes, as the sampler counts.
 const ENTRY_BYTES: u64 = 32 + 10;
 
-struct Dice(u64);
-
-impl Dice {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn unit(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1u64 << 53) as f64
-    }
-}
-
 /// Popularity about as in Zipf's law, drifting, with every fifth request from a scan that never comes back.
 fn trace() -> impl Iterator<Item = u64> {
-    let mut dice = Dice(0x1234_5678_9abc_def1);
+    let mut random = Random(1);
     (0..REQUESTS).map(move |request| {
         if request % 5 == 0 {
             return 10 * KEYS + request;
         }
-        let rank = ((KEYS as f64).powf(dice.unit()) - 1.0) as u64;
+        let rank = random.popular(KEYS);
         (rank + request / 200 * u64::from(rank > 100)) % KEYS
     })
 }

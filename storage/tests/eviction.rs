@@ -3,6 +3,8 @@
 //! Not what they reach in the world, but what each is for: popularity that does not change, popularity with a flood of
 //! keys used once, and recency. The traces are the same in every run.
 
+mod random;
+
 use storage::{
     db::Db,
     entry::Meta,
@@ -11,29 +13,14 @@ use storage::{
     time::Timestamp,
 };
 
+use self::random::Random;
+
 const KEYS: u64 = 20_000;
 const CACHED: usize = 2_000;
 const REQUESTS: u64 = 200_000;
 
-struct Dice(u64);
-
-impl Dice {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn unit(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1u64 << 53) as f64
-    }
-
-    /// A key whose popularity falls with its number, about as in Zipf's law.
-    fn popular(&mut self) -> u64 {
-        ((KEYS as f64).powf(self.unit()) - 1.0) as u64
-    }
-}
+/// Of every trace.
+const SEED: u64 = 1;
 
 /// The share of requests that find their key, at 2,000 requests a second, after the first half of the trace.
 fn hit_ratio(ranking: Ranking, mut trace: impl FnMut(u64) -> u64) -> f64 {
@@ -71,18 +58,18 @@ fn hit_ratio(ranking: Ranking, mut trace: impl FnMut(u64) -> u64) -> f64 {
 }
 
 fn zipf(ranking: Ranking) -> f64 {
-    let mut dice = Dice(0x1234_5678_9abc_def1);
-    hit_ratio(ranking, move |_| dice.popular())
+    let mut random = Random(SEED);
+    hit_ratio(ranking, move |_| random.popular(KEYS))
 }
 
 /// Every other request is for a key that never comes again.
 fn flooded(ranking: Ranking) -> f64 {
-    let mut dice = Dice(0x1234_5678_9abc_def1);
+    let mut random = Random(SEED);
     hit_ratio(ranking, move |request| {
         if request % 2 == 0 {
             KEYS + request
         } else {
-            dice.popular()
+            random.popular(KEYS)
         }
     })
 }

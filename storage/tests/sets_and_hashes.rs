@@ -1,5 +1,7 @@
 //! Sets and hashes against the std collections, over all their encodings.
 
+mod random;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use proptest::prelude::*;
@@ -12,16 +14,13 @@ use storage::{
     },
 };
 
+use self::random::Random;
+
 const START: Timestamp = Timestamp::MIN;
 
 fn generator(seed: u64) -> impl FnMut() -> u64 {
-    let mut state = seed;
-    move || {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
+    let mut random = Random(seed);
+    move || random.next()
 }
 
 fn text() -> impl Strategy<Value = Vec<u8>> {

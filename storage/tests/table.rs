@@ -1,5 +1,7 @@
 //! The keyspace table against `HashMap`, under random operations, and its traversal under concurrent change.
 
+mod random;
+
 use std::collections::{HashMap, HashSet};
 
 use storage::{
@@ -10,22 +12,7 @@ use storage::{
     value::{Text, Value},
 };
 
-/// SplitMix64: small, and the same everywhere, so that a printed seed repeats a failure.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit
-    }
-}
+use self::random::Random;
 
 fn key(number: u64) -> Vec<u8> {
     match number % 10 {
