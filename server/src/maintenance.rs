@@ -9,8 +9,8 @@ use std::{
 };
 
 use storage::{
-    alloc::allocated_bytes, clock, db::Db, eviction::refresh::Walk, huge_pages, keyspace::Key,
-    shard::Shard, time::Timestamp,
+    alloc::allocated_bytes, clock, db::Db, eviction::refresh::Walk, huge_pages::HugePages,
+    keyspace::Key, shard::Shard, time::Timestamp,
 };
 
 use crate::{
@@ -35,9 +35,6 @@ const FIELD_ROUNDS: usize = 100;
 /// Segments looked at for compaction per shard, database and second.
 const COMPACT_BUDGET: usize = 16;
 
-/// So many bytes are allocated before huge pages pay.
-const HUGE_PAGES_FROM: usize = 64 << 20;
-
 /// How long evicting may take at a time.
 const EVICT_TIME: Duration = Duration::from_millis(10);
 
@@ -47,7 +44,7 @@ pub async fn run(server: Arc<Server>) {
     let mut last = Totals::default();
     let mut ticks = 0u64;
     let mut walk = Walk::default();
-    let mut huge = false;
+    let mut huge_pages = HugePages::default();
     let mut reclaim = Reclaim::default();
     loop {
         tokio::select! {
@@ -65,10 +62,9 @@ pub async fn run(server: Arc<Server>) {
         ticks += 1;
         let memory = allocated_bytes();
         server.keyspace.note_memory(memory);
-        let wanted = memory >= HUGE_PAGES_FROM && may_have_huge_pages(&server);
-        if wanted != huge {
-            huge = wanted;
-            huge_pages::set(wanted);
+        huge_pages.follow(memory, may_have_huge_pages(&server));
+        if ticks.is_multiple_of(10) {
+            huge_pages.repeat();
         }
         Postponed::retry(&server);
         if server.loading.is_active() {

@@ -8,7 +8,7 @@
 
 use std::time::{Duration, Instant};
 
-use storage::{alloc, eviction::reclaim::Walk, huge_pages};
+use storage::{alloc, eviction::reclaim::Walk};
 
 use crate::{metrics::process, server::Server};
 
@@ -93,10 +93,6 @@ impl Reclaim {
         if self.collected.is_none_or(|at| at.elapsed() > period) {
             self.collected = Some(Instant::now());
             server.collect.notify_waiters();
-            if server.config.settings().disable_thp {
-                // The allocator asks for them wherever it has taken more address space meanwhile.
-                huge_pages::set(false);
-            }
         }
         alloc::purge();
     }

@@ -393,6 +393,7 @@ impl Keyspace {
                 });
             }
             self.note_cas(other.next_cas.load(Ordering::Relaxed));
+            self.eviction.advice.reset();
         }
         self.free_elsewhere(Garbage::Tables(old));
     }

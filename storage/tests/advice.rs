@@ -16,6 +16,7 @@ use storage::{
         evict,
     },
     keyspace::{Key, Keyspace},
+    snapshot::Ready,
     time::Timestamp,
 };
 
@@ -219,4 +220,39 @@ fn deleted_and_expired_keys_are_missed_by_all() {
     replay.request(1, now);
     let report = replay.keyspace.eviction.advice.report().expect("it is on");
     assert_eq!((report.requests, report.keys), (0, 0));
+}
+
+#[test]
+fn nothing_is_known_of_data_that_is_gone() {
+    let mut replay = Replay::new(Ranking::Lru, true);
+    let now = Timestamp(1_000_000);
+    let mut rounds = 0;
+    let mut learn = |replay: &mut Replay| {
+        for _ in 0..3 {
+            (0..100).for_each(|number| replay.request(number, now));
+            rounds += 1;
+            let advice = &replay.keyspace.eviction.advice;
+            advice.replay(1 << 20, replay.hits, 100 * rounds - replay.hits, now);
+        }
+        known(replay)
+    };
+    fn known(replay: &Replay) -> (u64, usize) {
+        let report = replay.keyspace.eviction.advice.report();
+        let report = report.expect("it is on");
+        (report.requests, report.keys)
+    }
+    assert_eq!(learn(&mut replay), (200, 100));
+    let flush = |replay: &Replay, database| {
+        let mut db = Db::new(&replay.keyspace, 0, now);
+        db.lock_all();
+        db.flush(database);
+        db.unlock();
+    };
+    flush(&replay, Some(0));
+    assert_eq!(known(&replay), (200, 100), "of one database");
+    flush(&replay, None);
+    assert_eq!(known(&replay), (0, 0), "of all");
+    assert_eq!(learn(&mut replay), (200, 100));
+    Ready::wait(&replay.keyspace).take_over(Keyspace::new(16, 1, None));
+    assert_eq!(known(&replay), (0, 0), "of other data in its place");
 }

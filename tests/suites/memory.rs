@@ -305,6 +305,13 @@ fn advice_is_given_where_there_is_a_limit() {
     );
     let reply = caller.wire.command(&["MEMORY", "ADVICE"]);
     assert!(reply.starts_with(b"*10\r\n$10\r\none-key-in\r\n:"));
+    check_on(&mut caller.wire, &[("FLUSHALL", "+OK\r\n")]);
+    assert_eq!(figure(&mut caller.wire, "advice", "advice_requests"), 0);
+    let again = || {
+        caller.read("key", 100_000, 100, &value);
+        figure(&mut caller.wire, "advice", "advice_requests")
+    };
+    until(again, |requests| *requests > 0);
     let shown = info(&mut caller.wire, "default", "advice_enabled");
     assert_eq!(shown, None, "it has to be asked for");
     assert!(info(&mut caller.wire, "all", "advice_enabled").is_some());

@@ -272,6 +272,10 @@ impl Db<'_> {
                 }
             }
         }
+        if database.is_none() {
+            // What was sampled is gone, and no longer what the server is used for.
+            self.keyspace.eviction.advice.reset();
+        }
         if !flushed.is_empty() {
             self.keyspace.free_elsewhere(Garbage::Tables(flushed));
         }
