@@ -74,7 +74,8 @@ pub fn with_worker<R>(work: impl FnOnce(&mut Worker) -> R) -> R {
 fn end_round() {
     WORKER.with_borrow_mut(|worker| {
         if let Some(worker) = worker {
-            worker.turns_before = std::mem::take(&mut worker.turns);
+            worker.readers_before = std::mem::take(&mut worker.readers);
+            worker.round = worker.round.wrapping_add(1);
         }
     });
 }
@@ -112,9 +113,11 @@ pub struct Worker {
     pub last_command: Option<usize>,
     /// When the last command ended, or the turn began.
     pub clock: Moment,
-    /// Turns that read something since the event loop looked at the sockets, and in the round before.
-    pub turns: usize,
-    pub turns_before: usize,
+    /// The event loop's round, which lasts until nothing is ready.
+    pub round: u32,
+    /// Connections that read something in this round, and in the one before.
+    pub readers: usize,
+    pub readers_before: usize,
     /// Emptied, for replies that leave at the end of a round.
     pub spare: Vec<Box<Unsent>>,
 }
@@ -137,8 +140,9 @@ impl Worker {
             commands: 0,
             last_command: None,
             clock: Moment::now(),
-            turns: 0,
-            turns_before: 0,
+            round: 1,
+            readers: 0,
+            readers_before: 0,
             spare: Vec::new(),
         }
     }

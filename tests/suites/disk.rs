@@ -278,6 +278,7 @@ static int force(int file) {
     char text[64], name[64];
     if (fstat(file, &facts) != 0) return -1;
     if (there("slow")) usleep(700000);
+    while (there("stuck")) usleep(1000);
     if (!S_ISREG(facts.st_mode)) return 0;
     number size = facts.st_size, synced = noted("synced", facts.st_ino);
     if (there("failing")) {
@@ -348,7 +349,8 @@ pub(crate) fn cut_power(notes: &Path, directory: &Path) {
     }
 }
 
-/// A server whose disk is slow while a file `slow` is in its directory, and fails while `failing` is.
+/// A server whose disk is slow while a file `slow` is in its directory, does nothing while `stuck` is, and fails while
+/// `failing` is.
 pub(crate) fn unreliable_server(directory: &Path, settings: &[(&str, &str)]) -> Option<Server> {
     let Some(library) = unreliable_sync(directory) else {
         missing("cc");
@@ -609,4 +611,26 @@ fn memory_stays_bounded_during_a_slow_snapshot() {
     assert!(peak < LIMIT + (1 << 20), "{peak}");
     assert!(status(&mut wire, "rdb_last_bgsave_status:ok"));
     assert_eq!(wire.line("DBSIZE"), format!(":{KEYS}\r\n"));
+}
+
+#[test]
+fn a_killed_client_does_not_wait_for_the_disk() {
+    let directory = new_directory();
+    let settings = [("appendonly", "yes"), ("appendfsync", "always")];
+    let Some(server) = unreliable_server(&directory, &settings) else {
+        return;
+    };
+    let (mut victim, mut other) = (server.connect(), server.connect());
+    let id = victim.line("CLIENT ID");
+    let id = id.trim_matches([':', '\r', '\n']);
+    fs::write(directory.join("stuck"), "").expect("the directory is writable");
+    victim.send(b"SET a 1\r\n");
+    wait_for("the command has run", || {
+        other.line("GET a") == "$1\r\n1\r\n"
+    });
+    assert_eq!(other.line(&format!("CLIENT KILL ID {id}")), ":1\r\n");
+    let said = victim.until_closed().expect("the end");
+    assert_eq!(said, b"", "nothing was on disk");
+    fs::remove_file(directory.join("stuck")).expect("it was made above");
+    let _ = fs::remove_dir_all(directory);
 }

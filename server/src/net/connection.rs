@@ -26,10 +26,11 @@ use crate::{
     session::Session,
 };
 
-/// Turns before other connections of the worker get theirs.
-const TURNS: usize = 4;
-/// Turns of one round of the event loop from which on replies leave together at its end.
-const MANY_TURNS: usize = 3;
+/// Turns that a connection takes in a row before it makes way: then all others that are ready get theirs, also those
+/// whose sockets the event loop has not looked at yet.
+const TURNS: u8 = 4;
+/// Connections that read something in one round of the event loop from which on replies leave together at its end.
+const MANY_READERS: usize = 3;
 /// Longer replies leave at once: they are not to pile up.
 const SMALL_OUTPUT: usize = 16 * 1024;
 /// Buffers that a worker keeps for such replies.
@@ -119,6 +120,10 @@ struct Connection<P> {
     started: bool,
     /// The output leaves once the others had their turns.
     steps_back: bool,
+    /// Turns since it last waited or made way.
+    turns: u8,
+    /// The worker's round in which it last read something.
+    read_in: u32,
 }
 
 /// Replies on their way to a socket.
@@ -148,6 +153,8 @@ impl<P: Protocol> Connection<P> {
             then: Then::Read(1),
             started: false,
             steps_back: false,
+            turns: 0,
+            read_in: 0,
         }
     }
 
@@ -192,10 +199,9 @@ impl<P: Protocol> Connection<P> {
                 }
                 Then::Read(needed) => {
                     ready!(self.read(worker, cx, needed))?;
-                    worker.turns += 1;
-                    if !self.step_back(worker) {
-                        self.send(worker, cx)?;
-                    }
+                    self.count_reader(worker);
+                    self.steps_back = self.should_step_back(worker);
+                    self.send(worker, cx)?;
                     return Poll::Ready(Ok(()));
                 }
             }
@@ -373,30 +379,27 @@ impl<P: Protocol> Connection<P> {
         self.protocol.session().client.note_input(&self.input);
     }
 
-    /// Keeps the worker's output until the others that are ready had their turns, if there are others.
+    /// Counts the connection among those that read something in this round, once.
+    fn count_reader(&mut self, worker: &mut Worker) {
+        if self.read_in != worker.round {
+            self.read_in = worker.round;
+            worker.readers += 1;
+        }
+    }
+
+    /// Whether the worker's output is to be kept until the others that are ready had their turns, as there are others.
     ///
     /// A client with many connections sleeps until the first reply. If replies left one by one, each as soon as it is
     /// written, it would be woken for each, which costs more than the reply; several in a row find it awake.
-    fn step_back(&mut self, worker: &mut Worker) -> bool {
-        let output = worker.reply.writer.output_mut();
-        if worker.turns_before < MANY_TURNS
-            || output.is_empty()
-            || output.len() > SMALL_OUTPUT
-            || self.then == Then::Close
-        {
-            return false;
-        }
-        self.hold = self.protocol.session().server.aof.must_wait();
-        worker.metrics.bytes_out.add(output.len() as u64);
-        worker.metrics.writes.add(1);
-        let mut unsent = worker.spare.pop().unwrap_or_default();
-        std::mem::swap(&mut unsent.output, output);
-        self.output = Some(unsent);
-        self.steps_back = true;
-        true
+    fn should_step_back(&self, worker: &Worker) -> bool {
+        let output = worker.reply.writer.output();
+        worker.readers_before >= MANY_READERS
+            && !output.is_empty()
+            && output.len() <= SMALL_OUTPUT
+            && self.then != Then::Close
     }
 
-    /// Writes the worker's output to the socket; keeps what it does not take.
+    /// Sends the worker's output, and keeps what the socket does not take, or all of it where it may not leave yet.
     fn send(&mut self, worker: &mut Worker, cx: &mut Context<'_>) -> io::Result<()> {
         let output = worker.reply.writer.output_mut();
         if output.is_empty() {
@@ -405,41 +408,26 @@ impl<P: Protocol> Connection<P> {
         if self.then == Then::Close {
             self.stream.join_end();
         }
-        let mut written = 0;
-        let total = output.len();
-        self.hold = self.protocol.session().server.aof.must_wait();
-        if self.hold.is_some() {
-            self.output = Some(Box::new(Unsent {
-                output: std::mem::take(output),
-                written,
-            }));
-            return Ok(());
-        }
-        worker.metrics.bytes_out.add(total as u64);
+        worker.metrics.bytes_out.add(output.len() as u64);
         worker.metrics.writes.add(1);
-        while written < total {
-            match write_some(&mut self.stream, cx, output, written) {
-                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
-                Poll::Ready(Ok(some)) => written += some,
-                Poll::Ready(Err(error)) => return Err(error),
-                Poll::Pending => {
-                    let client = &self.protocol.session().client;
-                    client.note_unsent(total - written);
-                    self.output = Some(Box::new(Unsent {
-                        output: std::mem::take(output),
-                        written,
-                    }));
-                    client.enforce_output_limit();
-                    return Ok(());
-                }
+        self.hold = self.protocol.session().server.aof.must_wait();
+        let mut written = 0;
+        if self.hold.is_none() && !self.steps_back {
+            written = self.write(cx, output, 0)?;
+            if written == output.len() {
+                output.clear();
+                self.protocol.session().client.account();
+                return Ok(());
             }
         }
-        output.clear();
-        self.protocol.session().client.account();
+        let mut unsent = worker.spare.pop().unwrap_or_default();
+        std::mem::swap(&mut unsent.output, output);
+        unsent.written = written;
+        self.output = Some(unsent);
         Ok(())
     }
 
-    /// Writes what the socket did not take before.
+    /// Sends what was kept, as soon as it may leave.
     fn flush(&mut self, worker: &mut Worker, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if let Some(end) = self.hold {
             let aof = &self.protocol.session().server.aof;
@@ -449,29 +437,42 @@ impl<P: Protocol> Connection<P> {
                 Fate::Lost => return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())),
             }
         }
-        while let Some(unsent) = &mut self.output {
-            if unsent.written == unsent.output.len() {
-                if let Some(unsent) = self.output.take()
-                    && worker.spare.len() < SPARE_BUFFERS
-                {
-                    worker.spare.push(unsent.emptied());
-                }
-                self.protocol.session().client.note_unsent(0);
-                break;
-            }
-            let sent = write_some(&mut self.stream, cx, &unsent.output, unsent.written)?;
-            match sent {
-                Poll::Ready(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Poll::Ready(some) => unsent.written += some,
+        let Some(mut unsent) = self.output.take() else {
+            return Poll::Ready(Ok(()));
+        };
+        unsent.written = self.write(cx, &unsent.output, unsent.written)?;
+        if unsent.written < unsent.output.len() {
+            self.output = Some(unsent);
+            return Poll::Pending;
+        }
+        if worker.spare.len() < SPARE_BUFFERS {
+            worker.spare.push(unsent.emptied());
+        }
+        self.protocol.session().client.note_unsent(0);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Writes the output from a byte on until the socket takes no more. Returns how much is written then; if that is not
+    /// all, there will be a turn when the socket takes more.
+    fn write(
+        &mut self,
+        cx: &mut Context<'_>,
+        output: &Output,
+        mut written: usize,
+    ) -> io::Result<usize> {
+        while written < output.len() {
+            match write_some(&mut self.stream, cx, output, written)? {
+                Poll::Ready(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(some) => written += some,
                 Poll::Pending => {
                     let client = &self.protocol.session().client;
-                    client.note_unsent(unsent.output.len() - unsent.written);
+                    client.note_unsent(output.len() - written);
                     client.enforce_output_limit();
-                    return Poll::Pending;
+                    break;
                 }
             }
         }
-        Poll::Ready(Ok(()))
+        Ok(written)
     }
 
     fn wait(&mut self, until_ms: i64, cx: &mut Context<'_>) -> Poll<()> {
@@ -481,7 +482,7 @@ impl<P: Protocol> Connection<P> {
         }
         let left = until_ms
             .saturating_sub(server::now().millis())
-            .clamp(1, 3_600_000);
+            .clamp(1, LONGEST_SLEEP_MS);
         let mut sleep = Box::pin(tokio::time::sleep(Duration::from_millis(left as u64)));
         if sleep.as_mut().poll(cx).is_ready() {
             return Poll::Ready(());
@@ -497,28 +498,42 @@ impl<P: Protocol> Turns for Connection<P> {
             self.started = true;
             self.protocol.session().client.set_waker(cx.waker());
         }
-        for _ in 0..TURNS {
+        while self.turns < TURNS {
             if self.protocol.session().client.is_killed() && self.then != Then::Close {
+                // Nobody is to get what is held back for the log's sake.
                 self.then = Then::Close;
                 self.output = None;
+                self.hold = None;
             }
             if self.then == Then::Stack && stack::is_missing() {
                 return Progress::WantsStack;
             }
             match self.turn(worker, cx) {
-                Poll::Ready(Ok(())) if std::mem::take(&mut self.steps_back) => break,
-                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Ok(())) => self.turns += 1,
                 Poll::Ready(Err(_)) => {
                     worker.reply.writer.clear();
                     return Progress::Over;
                 }
-                Poll::Pending => return Progress::Pending,
+                Poll::Pending => {
+                    self.turns = 0;
+                    return Progress::Pending;
+                }
+            }
+            if std::mem::take(&mut self.steps_back) && self.turns < TURNS {
+                // Behind the others that are ready.
+                cx.waker().wake_by_ref();
+                return Progress::Pending;
             }
         }
-        // There may be more to do at once: behind the others.
-        cx.waker().wake_by_ref();
+        self.turns = 0;
+        make_way(cx);
         Progress::Pending
     }
+}
+
+/// There will be another turn after those of all others, and after a look at the sockets.
+fn make_way(cx: &mut Context<'_>) {
+    let _ = pin!(tokio::task::yield_now()).poll(cx);
 }
 
 /// A connection as a task of its worker.
@@ -561,8 +576,7 @@ impl<P: Protocol> Task<P> {
             }
             Left::Paused(stack) => {
                 self.0 = Place::On(stack);
-                // After all others, and after a look at the sockets.
-                let _ = pin!(tokio::task::yield_now()).poll(cx);
+                make_way(cx);
                 Progress::Pending
             }
         }
