@@ -14,8 +14,8 @@ use storage::{
 };
 
 use crate::{
-    commands::database,
-    dispatch::memory,
+    dispatch::{call::release, memory},
+    memcache::item,
     metrics::Instantaneous,
     persistence::{aof, snapshot},
     postponed::Postponed,
@@ -120,8 +120,7 @@ fn sweep(server: &Server, now: Timestamp) {
                 }
                 // Looking deletes the entry, if it is still expired; what lives may be a hash.
                 let removed = db.expire_fields(key, FIELD_BUDGET);
-                db.unlock();
-                server.settle(&mut db.changes);
+                release(server, &mut db);
                 if removed < FIELD_BUDGET {
                     break;
                 }
@@ -195,10 +194,8 @@ fn flush_when_due(server: &Server, now: Timestamp) {
     let at = server.keyspace.flush_at();
     if at != 0 && at <= now.millis() {
         let mut db = Db::new(&server.keyspace, 0, now);
-        if db.try_lock_all().is_ok() {
+        if item::flush(server, &mut db).is_ok() {
             server.keyspace.set_flush_at(0);
-            database::flush(&mut db, Some(0));
-            db.unlock();
         }
     }
 }

@@ -229,7 +229,8 @@ impl Server {
             && Trouble::now(self).is_none()
     }
 
-    /// What follows a command's changes once its locks are released: the change counter, then events.
+    /// What follows a command's changes once its locks are released: those who listen are told, and those served whom the
+    /// locks did not allow for.
     pub fn settle(&self, changes: &mut Changes) {
         if !changes.notices.is_empty() {
             notify::tell(self, &mut changes.notices);
@@ -241,10 +242,6 @@ impl Server {
         if !changes.evicted.is_empty() {
             self.watchers
                 .evicted(&self.keyspace, std::mem::take(&mut changes.evicted));
-        }
-        if changes.dirty > 0 {
-            let dirty = &self.keyspace.statistics.dirty;
-            dirty.fetch_add(std::mem::take(&mut changes.dirty), Ordering::Relaxed);
         }
     }
 }

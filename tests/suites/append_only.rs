@@ -13,7 +13,7 @@ use std::{
 use tests::{
     random::Random,
     server::{Options, Server, in_ci, locate_peer, missing, new_directory},
-    table::memcached,
+    table::{check_memcached_on, memcached},
     wire::Wire,
 };
 
@@ -638,4 +638,57 @@ fn everything_is_replayed_whatever_is_refused_now() {
         end(server);
     }
     let _ = fs::remove_dir_all(&directory);
+}
+
+#[test]
+fn what_memcached_flushes_stays_flushed() {
+    let directory = new_directory();
+    let logged = options(&directory, "always");
+    let server = Server::ferrite(&logged);
+    let mut wire = server.connect();
+    let mut memcached = server.connect_memcached();
+    wire.line("MSET a 1 b 2");
+    check_memcached_on(&mut memcached, &[("flush_all\r\n", "OK\r\n")]);
+    let changes = wire.line("INFO persistence");
+    assert!(
+        changes.contains("rdb_changes_since_last_save:4\r\n"),
+        "{changes}"
+    );
+    wire.line("SELECT 1");
+    wire.line("SET other 3");
+    wire.line("SELECT 0");
+    wire.line("SET c 3");
+    check_memcached_on(&mut memcached, &[("flush_all 1\r\n", "OK\r\n")]);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while wire.line("DBSIZE") != ":0\r\n" {
+        assert!(Instant::now() < deadline, "it is flushed in time");
+        thread::sleep(Duration::from_millis(10));
+    }
+    end(server);
+    let server = Server::ferrite(&logged);
+    let mut wire = server.connect();
+    assert_eq!(wire.line("DBSIZE"), ":0\r\n");
+    wire.line("SELECT 1");
+    assert_eq!(wire.line("DBSIZE"), ":1\r\n");
+    let _ = fs::remove_dir_all(directory);
+}
+
+#[test]
+fn replies_that_wait_for_the_disk_are_counted() {
+    let directory = new_directory();
+    let server = Server::ferrite(&options(&directory, "always"));
+    let mut wire = server.connect();
+    let sent = |info: &str| -> usize {
+        let mut lines = info.lines();
+        let line = lines.find_map(|line| line.strip_prefix("total_net_output_bytes:"));
+        line.and_then(|number| number.parse().ok())
+            .expect("a number")
+    };
+    let before = wire.line("INFO stats");
+    for number in 0..100 {
+        assert_eq!(wire.line(&format!("SET k {number}")), "+OK\r\n");
+    }
+    let after = wire.line("INFO stats");
+    assert_eq!(sent(&after), sent(&before) + before.len() + 100 * 5);
+    let _ = fs::remove_dir_all(directory);
 }

@@ -350,3 +350,30 @@ fn stored_results_are_those_of_one_instant() {
         });
     }
 }
+
+#[test]
+fn a_command_that_runs_again_is_counted_once() {
+    let server = server_with_big_values();
+    let mut other = server.connect();
+    other.line("SADD small 1");
+    other.line("CONFIG RESETSTAT");
+    let count = |line: &str| {
+        let mut wire = server.connect();
+        wire.line(line);
+        let info = wire.line("CLIENT INFO");
+        let mut words = info.split_whitespace();
+        let commands = words.find(|word| word.starts_with("tot-cmds="));
+        commands.expect("a number of commands").to_owned()
+    };
+    let once = count("SUNIONSTORE u small");
+    assert_eq!(count("SUNIONSTORE u a b"), once);
+    assert_eq!(count("WAIT 1 200"), once);
+    let info = other.line("INFO all");
+    for line in [
+        "cmdstat_sunionstore:calls=2,",
+        "cmdstat_wait:calls=1,",
+        "keyspace_hits:3\r\n",
+    ] {
+        assert!(info.contains(line), "{line}: {info}");
+    }
+}

@@ -154,3 +154,31 @@ fn scripts_may_have_no_keys() {
         ),
     ]);
 }
+
+#[test]
+fn a_transaction_is_refused_if_one_of_its_commands_would_be_by_now() {
+    let server = Server::start(&Options::new());
+    let (mut writing, mut reading) = (server.connect(), server.connect());
+    let mut other = server.connect();
+    for line in ["MULTI", "GET k", "SET k v"] {
+        writing.line(line);
+    }
+    for line in ["MULTI", "GET k"] {
+        reading.line(line);
+    }
+    // Nobody is there.
+    assert_eq!(other.line("REPLICAOF 127.0.0.1 1"), "+OK\r\n");
+    assert_eq!(
+        writing.line("EXEC"),
+        "-EXECABORT Transaction discarded because of: READONLY You can't write against a read only replica.\r\n"
+    );
+    assert_eq!(reading.line("EXEC"), "*1\r\n$-1\r\n");
+    reading.line("MULTI");
+    reading.line("GET k");
+    other.line("CONFIG SET replica-serve-stale-data no");
+    assert_eq!(
+        reading.line("EXEC"),
+        "-EXECABORT Transaction discarded because of: MASTERDOWN Link with MASTER is down and \
+         replica-serve-stale-data is set to 'no'.\r\n"
+    );
+}

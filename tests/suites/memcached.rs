@@ -3,7 +3,7 @@
 use tests::{
     server::{Options, Server, missing},
     table::{check_memcached, check_memcached_on},
-    wire::Wire,
+    wire::{Wire, parts},
 };
 
 #[test]
@@ -416,4 +416,55 @@ fn statistics_count_as_memcached_does() {
         lines.map(str::to_owned).collect::<Vec<_>>()
     };
     assert_eq!(count(&server), count(&memcached));
+}
+
+/// What a subscriber to keyspace events is told of keys, up to a key that is deleted for this.
+fn events(subscriber: &mut Wire, other: &mut Wire) -> Vec<String> {
+    other.line("SET end 1");
+    other.line("DEL end");
+    let mut told = Vec::new();
+    loop {
+        let message = subscriber.reply().expect("a message");
+        let (_, words) = parts(&message);
+        let word = |index: usize| {
+            let bulk = String::from_utf8_lossy(words[index]).into_owned();
+            bulk.lines().last().unwrap_or_default().to_owned()
+        };
+        let event = word(2).rsplit(':').next().unwrap_or_default().to_owned();
+        match (event.as_str(), word(3).as_str()) {
+            ("del", "end") => return told,
+            ("set", "end") => {}
+            (event, key) => told.push(format!("{event} {key}")),
+        }
+    }
+}
+
+#[test]
+fn what_becomes_of_items_is_told_as_of_keys() {
+    let options = Options::new()
+        .set("notify-keyspace-events", "EA")
+        .set("memcached-item-size-max", "10000")
+        .set("enable-debug-command", "yes");
+    let server = Server::ferrite(&options);
+    let (mut subscriber, mut other) = (server.connect(), server.connect());
+    let mut wire = server.connect_memcached();
+    other.line("DEBUG SET-ACTIVE-EXPIRE 0");
+    subscriber.line("PSUBSCRIBE __keyevent@0__:*");
+
+    check_memcached_on(&mut wire, &[("set k 0 0 1\r\nx\r\n", "STORED\r\n")]);
+    assert_eq!(events(&mut subscriber, &mut other), ["set k"]);
+    let large = format!("set k 0 0 20000\r\n{}\r\nmn\r\n", "x".repeat(20_000));
+    wire.send(large.as_bytes());
+    let answer = wire.until(b"MN\r\n").expect("an answer");
+    assert!(answer.starts_with(b"SERVER_ERROR object too large for cache"));
+    assert_eq!(events(&mut subscriber, &mut other), ["del k"]);
+
+    for key in ["a", "b", "c"] {
+        other.line(&format!("SET {key} 1 PX 1"));
+    }
+    std::thread::sleep(std::time::Duration::from_millis(10));
+    check_memcached_on(&mut wire, &[("get a b c\r\n", "END\r\n")]);
+    let mut told = events(&mut subscriber, &mut other);
+    told.retain(|event| event.starts_with("expired"));
+    assert_eq!(told, ["expired a", "expired b", "expired c"]);
 }

@@ -386,3 +386,33 @@ fn keys_that_a_script_does_not_hold_are_served() {
     assert_eq!(reply(&mut victim), KILLED);
     assert!(other.line("DBSIZE").starts_with(':'));
 }
+
+#[test]
+fn a_transaction_beside_a_script_runs_only_if_each_of_its_commands_may() {
+    let server = Server::start(&options());
+    let (mut victim, mut other) = (server.connect(), server.connect());
+    let mut queueing = server.connect();
+    for line in ["MULTI", "INCR n", "ECHO n"] {
+        queueing.line(line);
+    }
+    send(
+        &mut victim,
+        "EVAL \"local key = KEYS[1] while true do redis.call('get', key) end\" 1 k",
+    );
+    wait_until_busy(&mut other);
+    let refused = format!(
+        "-EXECABORT Transaction discarded because of: {}",
+        &BUSY[1..]
+    );
+    assert_eq!(queueing.line("EXEC"), refused);
+    assert_eq!(other.line("SCRIPT KILL"), "+OK\r\n");
+    reply(&mut victim);
+    assert_eq!(queueing.line("EXEC"), "-ERR EXEC without MULTI\r\n");
+    assert_eq!(other.line("GET n"), "$-1\r\n");
+    let statistics = other.line("INFO commandstats");
+    let line = statistics
+        .lines()
+        .find(|line| line.starts_with("cmdstat_exec:"));
+    let line = line.expect("it was called");
+    assert!(line.ends_with("rejected_calls=1,failed_calls=1"), "{line}");
+}

@@ -21,6 +21,7 @@ use crate::{
     digest::Digest,
     dispatch::{
         args::Args,
+        call::release,
         command::{Arity::*, Command, Flag, Group, Reply, Result, Run},
         error::Error,
     },
@@ -385,8 +386,7 @@ fn populate(session: &Session, db: &mut Db<'_>, args: &Args<'_>) -> Result {
             db.changes.dirty += 1;
         }
         if !held {
-            db.unlock();
-            session.server.settle(&mut db.changes);
+            release(&session.server, db);
         }
     }
     Ok(())

@@ -7,6 +7,7 @@ use storage::db::Db;
 use crate::{
     dispatch::{
         args::Args,
+        call::release,
         command::{Access, Arity::*, Command, Flag, Group, Keys, Reply, Result, Run},
         error::Error,
     },
@@ -135,8 +136,7 @@ fn watch(session: &mut Session, db: &mut Db<'_>, args: &Args<'_>, reply: &mut Re
         db.shard_mut(key.hash)
             .watched
             .add(database, key.bytes, Arc::clone(&transaction.mark));
-        db.unlock();
-        session.server.settle(&mut db.changes);
+        release(&session.server, db);
     }
     session
         .client

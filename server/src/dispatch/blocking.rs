@@ -31,7 +31,7 @@ use storage::{
 
 use super::{
     args::Args,
-    attempt,
+    call::attempt,
     command::{Access, Command, Group, Progress, Reply},
     keys::each_key,
     table::Registered,

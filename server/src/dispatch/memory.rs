@@ -103,7 +103,9 @@ pub(super) fn gate(
         .as_ref()
         .filter(|_| session.flags.in_transaction);
     let needs_room = match command.run {
-        Run::Exec => transaction.is_some_and(|queue| queue.has(Flag::DenyOom)),
+        Run::Exec => {
+            transaction.is_some_and(|queue| queue.any(|command| command.has(Flag::DenyOom)))
+        }
         // What is queued takes memory as well, but whoever wants to stop may.
         _ if transaction.is_some() => !["DISCARD", "QUIT", "RESET"].contains(&command.name),
         _ => command.has(Flag::DenyOom),

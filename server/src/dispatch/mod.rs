@@ -6,43 +6,31 @@
 
 pub mod args;
 pub mod blocking;
+pub mod call;
 pub mod command;
 pub mod error;
+pub mod gates;
 pub mod keys;
 pub mod memory;
 pub mod preparation;
 pub mod table;
 pub mod transaction;
 
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::atomic::Ordering,
-    thread,
-    time::Duration,
-};
-
-use protocol::resp::reply::Version;
-use storage::{
-    Held,
-    clock::Moment,
-    db::{Db, Touch},
-};
+use protocol::output::Mark;
+use storage::{clock::Moment, db::Db};
 
 use self::{
     args::Args,
-    command::{Command, Flag, Group, Place, Progress, Reply, Result, Run},
+    command::{Command, Group, Reply, Result, Run},
     error::Error,
+    gates::Gate,
     table::{OneKey, Registered},
 };
 use crate::{
-    commands::acl,
-    memcache::note::Note,
     metrics::{WorkerMetrics, command_log::Outcome},
-    persistence::{snapshot, trouble::Trouble},
     scripting::stack,
-    server::{self, Server},
+    server,
     session::Session,
-    tracking,
 };
 
 /// What the connection does after a command.
@@ -138,82 +126,21 @@ fn execute_on_key(
     args: &Args<'_>,
     reply: &mut Reply,
 ) -> Next {
-    let command = registered.command;
-    let metrics = &metrics.commands[registered.id];
     if session.server.keyspace.eviction.is_limited()
-        && let Err(error) = memory::gate(session, db, command, args)
+        && let Err(error) = memory::gate(session, db, registered.command, args)
     {
-        metrics.rejected.add(1);
-        fail(session, reply, &error);
-        return Next::Go;
+        return reject(session, metrics, registered, reply, error);
     }
-    let writes = matches!(handler, OneKey::Write(_));
-    if writes && disk_is_behind(&session.server) {
-        return Next::Wait(server::now().millis() + DISK_WAIT_MS);
+    if matches!(handler, OneKey::Write(_)) && gates::disk_is_behind(&session.server) {
+        return Next::Wait(server::now().millis() + gates::DISK_WAIT_MS);
     }
-    let (mark, written) = (reply.mark(), reply.len());
-    if let Err(error) = lock_key(session, db, registered, args, writes) {
-        metrics.rejected.add(1);
-        fail(session, reply, &error);
-        return Next::Go;
+    let begun = Begun::at(reply);
+    match call::run_on_key(session, db, registered, handler, args, reply) {
+        Ok(result) => conclude(
+            session, metrics, clock, registered, args, reply, begun, result,
+        ),
+        Err(error) => reject(session, metrics, registered, reply, error),
     }
-    db.set_touch(Touch::Yes);
-    let outcome = catch_unwind(AssertUnwindSafe(|| match handler {
-        OneKey::Read(handler) => handler(db, args, reply),
-        OneKey::Write(handler) => handler(db, args, reply),
-    }));
-    let result = outcome.unwrap_or_else(|_| Err(panicked(&session.server)));
-    // A command that runs again looks again.
-    if !reply.wants_preparation() {
-        db.settle_met();
-    }
-    db.collect_effects(|| result.is_ok().then(|| args.to_vec()));
-    if !db.changes.ready.is_empty() {
-        blocking::serve(&session.server, db);
-    }
-    db.unlock();
-    db.count_changes();
-    if !db.changes.is_quiet() {
-        session.server.settle(&mut db.changes);
-    }
-    if reply.wants_preparation() {
-        return Next::Prepare;
-    }
-    let outcome = Outcome {
-        nanoseconds: clock.lap(),
-        reply_bytes: reply.len().saturating_sub(written),
-    };
-    metrics.record(outcome.nanoseconds);
-    let command_log = &session.server.command_log;
-    command_log.note(command, args, &session.client, outcome);
-    if let Err(error) = result {
-        metrics.failed.add(1);
-        reply.truncate(mark);
-        reply.later = None;
-        fail(session, reply, &error);
-        return Next::Go;
-    }
-    if reply.later.is_some() {
-        Next::Later
-    } else {
-        Next::Go
-    }
-}
-
-/// Locks the key of a command on one, and what those need who wait for it.
-#[inline]
-fn lock_key(
-    session: &Session,
-    db: &mut Db<'_>,
-    registered: &'static Registered,
-    args: &Args<'_>,
-    writes: bool,
-) -> Result {
-    let mut locked = db.try_lock(args.key(1).hash);
-    if writes && locked.is_ok() && session.server.has_waiting() {
-        locked = blocking::expand_for(&session.server, db, registered.command, args);
-    }
-    locked.map_err(|Held| session.server.scripting.slow.busy())
 }
 
 /// Executes any command, whatever state the connection and the server are in.
@@ -226,32 +153,20 @@ fn execute_any(
     args: &Args<'_>,
     reply: &mut Reply,
 ) -> Next {
-    let mark = reply.mark();
+    let begun = Begun::at(reply);
     let registered = match resolve(found.registered, args) {
         Ok(registered) => registered,
-        Err((registered, error)) => {
-            metrics.commands[registered.id].rejected.add(1);
-            let error = refuse_exec(session, registered, error);
-            fail(session, reply, &error);
-            return Next::Go;
-        }
+        Err((registered, error)) => return reject(session, metrics, registered, reply, error),
     };
-    let args = args.with_first_key(found.first_key);
-    match admit(session, db, registered, &args, reply) {
+    let args = &args.with_first_key(found.first_key);
+    match gates::admit(session, db, registered, args, reply) {
         Ok(Gate::Open) => {}
         Ok(Gate::Queued) => {
-            if session.flags.replies_off || session.flags.skip_next {
-                skip_reply(session, registered.command, reply, mark);
-            }
+            skip_reply(session, registered.command, reply, begun);
             return Next::Go;
         }
         Ok(Gate::Wait(until)) => return Next::Wait(until),
-        Err(error) => {
-            metrics.commands[registered.id].rejected.add(1);
-            let error = refuse_exec(session, registered, error);
-            fail(session, reply, &error);
-            return Next::Go;
-        }
+        Err(error) => return reject(session, metrics, registered, reply, error),
     }
     if !found.registered.subcommands.is_empty() {
         session.client.note_command(registered.id);
@@ -259,51 +174,30 @@ fn execute_any(
     if wants_stack(session, registered.command) {
         return Next::Stack;
     }
-    let written = reply.len();
-    let result = run(session, db, metrics, registered, &args, reply);
-    if reply.wants_preparation() {
-        return Next::Prepare;
+    let result = call::run(session, db, metrics, registered, args, reply);
+    if result == Err(Error::BUSY) {
+        begun.undo(reply);
+        return reject(session, metrics, registered, reply, Error::BUSY);
     }
-    let metrics = &metrics.commands[registered.id];
-    let nanoseconds = clock.lap();
-    metrics.record(nanoseconds);
-    let outcome = Outcome {
-        nanoseconds,
-        reply_bytes: reply.len().saturating_sub(written),
-    };
-    let command_log = &session.server.command_log;
-    command_log.note(registered.command, &args, &session.client, outcome);
-    if session.server.monitors.is_on() {
-        let (monitors, database) = (&session.server.monitors, session.database);
-        monitors.show(registered.command, &args, database, &session.client);
+    if let Some(at) = session.retry_at.take() {
+        begun.undo(reply);
+        return Next::Wait(at);
+    }
+    let next = conclude(
+        session, metrics, clock, registered, args, reply, begun, result,
+    );
+    if next == Next::Prepare {
+        return next;
     }
     if session.flags.caching && !session.flags.in_transaction {
         session.flags.caching = found.registered.command.name == "CLIENT";
     }
-    if let Err(mut error) = result {
-        if error == Error::BUSY {
-            error = session.server.scripting.slow.busy();
-        }
-        metrics.failed.add(1);
-        reply.truncate(mark);
-        reply.later = None;
-        fail(session, reply, &error);
-        return Next::Go;
-    }
     if session.waiter.is_some() {
         return Next::Blocked;
     }
-    if let Some(at) = session.retry_at.take() {
-        reply.truncate(mark);
-        return Next::Wait(at);
-    }
-    if session.flags.replies_off || session.flags.skip_next {
-        skip_reply(session, registered.command, reply, mark);
-    }
-    if reply.later.is_some() {
-        Next::Later
-    } else {
-        Next::Go
+    match skip_reply(session, registered.command, reply, begun) {
+        true => Next::Go,
+        false => next,
     }
 }
 
@@ -330,487 +224,105 @@ pub fn resolve<'t>(
     }
 }
 
-/// How long a command that writes waits for a disk that is behind, before it asks again.
-pub const DISK_WAIT_MS: i64 = 10;
-/// Whether so much waits to be written that who changes data should wait.
-#[inline]
-pub fn disk_is_behind(server: &Server) -> bool {
-    server.aof.is_behind() || snapshot::is_behind(server)
-}
-
-enum Gate {
-    Open,
-    /// The transaction keeps it.
-    Queued,
-    /// It may not run before this time.
-    Wait(i64),
-}
-
-/// May the command run now?
-#[inline]
-fn admit(
-    session: &mut Session,
-    db: &mut Db<'_>,
-    registered: &'static Registered,
-    args: &Args<'_>,
-    reply: &mut Reply,
-) -> Result<Gate> {
-    let command = registered.command;
-    if session.flags.loads {
-        // It was let in when it was logged.
-        return match session.flags.in_transaction {
-            true => commands_in_transaction(session, registered, args, reply),
-            false => Ok(Gate::Open),
-        };
-    }
-    if !session.flags.authenticated && !command.has(Flag::NoAuth) {
-        return Err(Error::NO_AUTH);
-    }
-    if !session.user.is_unrestricted() {
-        check_permissions(session, db, registered, args)?;
-    }
-    if session.flags.monitors && touches_data(command) {
-        return Err(Error::general("Replica can't interact with the keyspace"));
-    }
-    if refused_while_loading(session, command) {
-        return Err(Error::LOADING);
-    }
-    if session.server.scripting.slow.any() && refused_while_busy(session, command) {
-        return Err(session.server.scripting.slow.busy());
-    }
-    if session.flags.subscribed && session.version == Version::Resp2 {
-        subscribers_may(registered)?;
-    }
-    if session.server.pause.is_on()
-        && let Some(until) = paused(session, db, command)
-    {
-        return Ok(Gate::Wait(until));
-    }
-    if let Some(trouble) = Trouble::now(&session.server)
-        && refused_unsaved(session, command)
-    {
-        return Err(trouble.error());
-    }
-    if session.server.keyspace.eviction.is_limited() {
-        memory::gate(session, db, command, args)?;
-    }
-    if session.server.replication.concerns_writes() {
-        check_replication(session, command)?;
-    }
-    if session.flags.in_transaction {
-        return commands_in_transaction(session, registered, args, reply);
-    }
-    if command.is_write() && disk_is_behind(&session.server) {
-        // The disk is slow: who writes waits for it, so that what waits for it stays bounded.
-        return Ok(Gate::Wait(server::now().millis() + DISK_WAIT_MS));
-    }
-    Ok(Gate::Open)
-}
-
-/// Whether a command may not run since its data is being loaded.
-#[inline]
-fn refused_while_loading(session: &Session, command: &Command) -> bool {
-    let loading = &session.server.loading;
-    loading.is_active() && !command.has(Flag::Loading)
-        || loading.is_beside() && has_or_queues(session, command, Flag::NoAsyncLoading)
-}
-
-/// Whether a command may not run since a script runs for too long. Commands on keys may: they find out whether the
-/// script holds the locks of these. Others wait for all of it to end, as all clients of the reference server do.
-#[cold]
-fn refused_while_busy(session: &Session, command: &Command) -> bool {
-    let works_on_keys = match command.run {
-        Run::Read(_) | Run::Write(_) | Run::Blocking(_) => !command.keys.is_empty(),
-        Run::Exec => session
-            .transaction
-            .as_ref()
-            .is_some_and(|queue| !queue.has_scripts()),
-        Run::Session(_) | Run::Server(_) | Run::Script(_) | Run::Container => false,
-    };
-    !works_on_keys && !command.has(Flag::AllowBusy) && !session.repeats()
-}
-
-/// Whether the session's user may run the command.
-#[cold]
-fn check_permissions(
-    session: &Session,
-    db: &Db<'_>,
-    registered: &Registered,
-    args: &Args<'_>,
-) -> Result {
-    let context = if session.flags.in_transaction {
-        "multi"
-    } else {
-        "toplevel"
-    };
-    acl::check(session, db, registered, args, context)
-        .map_err(|denial| denial.error(&session.user))?;
-    if registered.command.name.starts_with("SORT") {
-        acl::check_sort_patterns(session, args)?;
-    }
-    Ok(())
-}
-
-fn touches_data(command: &Command) -> bool {
-    command.is_write() || command.has(Flag::ReadOnly) || command.has(Flag::MayReplicate)
-}
-
-/// What a replica, and a primary that wants replicas, refuse.
-#[cold]
-fn check_replication(session: &Session, command: &Command) -> Result {
-    if command.is_write() {
-        return check_writes(session);
-    }
-    let server = &session.server;
-    let stale = server.replication.is_stale() && !session.flags.from_primary;
-    if stale && !command.has(Flag::Stale) && !server.config.settings().replica_serve_stale_data {
-        return Err(Error::PRIMARY_DOWN);
-    }
-    Ok(())
-}
-
-/// Whether the session may write, as far as replication goes.
-///
-/// # Errors
-/// This server is a replica, or has too few.
-#[cold]
-pub fn check_writes(session: &Session) -> Result {
-    let server = &session.server;
-    let replication = &server.replication;
-    let settings = server.config.settings();
-    if session.flags.from_primary {
-        return Ok(());
-    }
-    if replication.is_replica() {
-        return match settings.replica_read_only {
-            true => Err(Error::READ_ONLY),
-            false => Ok(()),
-        };
-    }
-    let wanted = settings.min_replicas_to_write as usize;
-    let lag = i64::from(settings.min_replicas_max_lag);
-    if wanted > 0 && lag > 0 && replication.good_replicas(lag) < wanted {
-        return Err(Error::NO_REPLICAS);
-    }
-    Ok(())
-}
-
-/// In RESP2 a subscriber could not tell replies from messages, so few commands are allowed.
-#[cold]
-fn subscribers_may(registered: &Registered) -> Result {
-    const ALLOWED: [&str; 9] = [
-        "PING",
-        "SUBSCRIBE",
-        "SSUBSCRIBE",
-        "UNSUBSCRIBE",
-        "SUNSUBSCRIBE",
-        "PSUBSCRIBE",
-        "PUNSUBSCRIBE",
-        "QUIT",
-        "RESET",
-    ];
-    if ALLOWED.contains(&registered.command.name) {
-        return Ok(());
-    }
-    Err(Error::general(format!(
-        "Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context",
-        registered.full_name
-    )))
-}
-
-/// Whether a command may not run while the disk fails: it would change what may get lost. PING tells health checks so.
-#[cold]
-fn refused_unsaved(session: &Session, command: &Command) -> bool {
-    let refuses = command.is_write() || command.name == "PING" || exec_writes(session, command);
-    refuses && !session.repeats()
-}
-
-/// Whether it is such a command, or the EXEC of a transaction with one.
-fn has_or_queues(session: &Session, command: &Command, flag: Flag) -> bool {
-    let transaction = session.transaction.as_ref();
-    command.has(flag)
-        || matches!(command.run, Run::Exec) && transaction.is_some_and(|queue| queue.has(flag))
-}
-
-/// Whether it is the EXEC of a transaction that changes data.
-fn exec_writes(session: &Session, command: &Command) -> bool {
-    let transaction = session.transaction.as_ref();
-    matches!(command.run, Run::Exec) && transaction.is_some_and(|queue| queue.writes())
-}
-
 /// Whether the command may run for long, and so has to run where it can make way for others.
 #[inline]
 fn wants_stack(session: &Session, command: &Command) -> bool {
-    let runs_scripts = match command.run {
-        Run::Script(_) => true,
-        Run::Exec => session
-            .transaction
-            .as_ref()
-            .is_some_and(|queue| queue.has_scripts()),
-        _ => return false,
-    };
-    runs_scripts && stack::is_missing()
+    matches!(command.run, Run::Script(_) | Run::Exec)
+        && stack::is_missing()
+        && gates::concerns(session, command, |command| {
+            matches!(command.run, Run::Script(_))
+        })
 }
 
-/// Until when CLIENT PAUSE holds a command back.
-#[cold]
-fn paused(session: &Session, db: &Db<'_>, command: &Command) -> Option<i64> {
-    let writes =
-        command.is_write() || command.has(Flag::MayReplicate) || exec_writes(session, command);
-    session.server.pause.until(db.now().millis(), writes)
+/// Where a command's reply begins.
+#[derive(Clone, Copy)]
+struct Begun {
+    mark: Mark,
+    len: usize,
 }
 
-/// EXEC that is refused ends its transaction all the same.
-#[cold]
-fn refuse_exec(session: &mut Session, registered: &Registered, error: Error) -> Error {
-    if !matches!(registered.command.run, Run::Exec) {
-        return error;
+impl Begun {
+    #[inline]
+    fn at(reply: &Reply) -> Begun {
+        Begun {
+            mark: reply.mark(),
+            len: reply.len(),
+        }
     }
-    session.leave_transaction();
-    Error::exec_refused(&error)
+
+    /// Takes back what was written since.
+    fn undo(self, reply: &mut Reply) {
+        reply.truncate(self.mark);
+        reply.later = None;
+    }
 }
 
-/// Between MULTI and EXEC commands are queued, but for those that end or steer the transaction.
-#[cold]
-fn commands_in_transaction(
-    session: &mut Session,
-    registered: &'static Registered,
-    args: &Args<'_>,
-    reply: &mut Reply,
-) -> Result<Gate> {
-    if ["EXEC", "DISCARD", "QUIT", "RESET"].contains(&registered.command.name) {
-        return Ok(Gate::Open);
-    }
-    if registered.command.has(Flag::NoMulti) {
-        return Err(Error::not_in_transaction(&registered.full_name));
-    }
-    let limit = match session.repeats() {
-        true => u64::MAX,
-        false => session.server.config.settings().client_query_buffer_limit,
-    };
-    let queued = transaction::Queued::new(registered, args);
-    let transaction = session.transaction.get_or_insert_default();
-    let count = transaction.push(queued, limit)?;
-    let client = &session.client;
-    client.queued.store(count as i32, Ordering::Relaxed);
-    let queued_bytes = transaction.queued_bytes();
-    client
-        .held
-        .queued_bytes
-        .store(queued_bytes, Ordering::Relaxed);
-    client.account();
-    reply.queued();
-    Ok(Gate::Queued)
-}
-
-/// Runs a command's handler under the locks of its keys, then settles what it changed.
+/// Ends a command that ran: counts it, notes it where it stands out or is to be shown, and answers its error.
 #[inline]
-fn run(
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the one end of all ways to run a command"
+)]
+fn conclude(
     session: &mut Session,
-    db: &mut Db<'_>,
     metrics: &WorkerMetrics,
-    registered: &'static Registered,
+    clock: &mut Moment,
+    registered: &Registered,
     args: &Args<'_>,
     reply: &mut Reply,
-) -> Result {
-    let command = registered.command;
-    if !matches!(command.run, Run::Read(_) | Run::Write(_)) {
-        // It may be about what the commands before it counted.
-        db.flush_statistics();
+    begun: Begun,
+    result: Result,
+) -> Next {
+    if reply.wants_preparation() {
+        return Next::Prepare;
     }
-    match command.run {
-        Run::Session(_) | Run::Container => call_any(session, db, command, args, reply),
-        Run::Server(_) | Run::Script(_) => {
-            db.begin();
-            let result = call_any(session, db, command, args, reply);
-            db.unlock();
-            session.server.settle(&mut db.changes);
-            result
-        }
-        Run::Exec => transaction::exec(session, db, metrics, reply),
-        Run::Read(_) | Run::Write(_) | Run::Blocking(_) => {
-            while lock(db, command, args).is_err() {
-                stand_back(session)?;
-            }
-            if session.server.has_waiting() && !matches!(command.run, Run::Read(_)) {
-                while blocking::expand_for(&session.server, db, command, args).is_err() {
-                    stand_back(session)?;
-                    db.lock_all();
-                }
-            }
-            let result = if matches!(command.run, Run::Blocking(_)) {
-                call_or_wait(session, db, registered, args, reply)
-            } else {
-                call(session, db, command, args, reply)
-            };
-            if session.flags.tracks_reads && command.has(Flag::ReadOnly) {
-                tracking::remember(session, db, command, args);
-            }
-            if !db.changes.ready.is_empty() {
-                blocking::serve(&session.server, db);
-            }
-            db.unlock();
-            if db.changes.dirty > 0 || !db.changes.is_quiet() {
-                session.server.settle(&mut db.changes);
-            }
-            result
-        }
+    let metrics = &metrics.commands[registered.id];
+    let outcome = Outcome {
+        nanoseconds: clock.lap(),
+        reply_bytes: reply.len().saturating_sub(begun.len),
+    };
+    metrics.record(outcome.nanoseconds);
+    let server = &session.server;
+    server
+        .command_log
+        .note(registered.command, args, &session.client, outcome);
+    if server.monitors.is_on() {
+        let client = &session.client;
+        server
+            .monitors
+            .show(registered.command, args, session.database, client);
+    }
+    if let Err(error) = result {
+        metrics.failed.add(1);
+        begun.undo(reply);
+        fail(session, reply, &error);
+        return Next::Go;
+    }
+    match reply.later {
+        Some(_) => Next::Later,
+        None => Next::Go,
     }
 }
 
-/// Calls a handler of any kind under the locks that are held.
-pub(crate) fn call_any(
-    session: &mut Session,
-    db: &mut Db<'_>,
-    command: &Command,
-    args: &Args<'_>,
-    reply: &mut Reply,
-) -> Result {
-    match command.run {
-        Run::Read(_) | Run::Write(_) | Run::Blocking(_) => call(session, db, command, args, reply),
-        Run::Session(_) if session.repeats() && Note::read(args).is_some() => {
-            Note::read(args).into_iter().for_each(|note| note.apply(db));
-            Ok(())
-        }
-        Run::Session(handler) => {
-            let result = guarded(session, |session| handler(session, args, reply));
-            db.select(session.database);
-            result
-        }
-        Run::Server(handler) | Run::Script(handler) => {
-            if session.server.monitors.is_on() && matches!(command.run, Run::Script(_)) {
-                let (monitors, database) = (&session.server.monitors, session.database);
-                monitors.show_script(command, args, database, &session.client);
-            }
-            let result = guarded(session, |session| handler(session, db, args, reply));
-            db.collect_effects(|| result.is_ok().then(|| args.to_vec()));
-            db.select(session.database);
-            result
-        }
-        Run::Exec | Run::Container => Err(Error::wrong_arity(&command.name.to_ascii_lowercase())),
-    }
-}
-
-/// How long who must obey waits for a lock that is held for long, before it tries again.
-const STAND_BACK: Duration = Duration::from_millis(5);
-
-/// Locks were held by a script that runs for too long. Who must obey tries again; this waits a little for that.
-///
-/// # Errors
-/// `BUSY` for everybody else.
+/// Ends a command that did not run. An EXEC ends its transaction all the same.
 #[cold]
-pub fn stand_back(session: &Session) -> Result {
-    if session.repeats() {
-        thread::sleep(STAND_BACK);
-        return Ok(());
-    }
-    Err(session.server.scripting.slow.busy())
-}
-
-/// Locks the shards of the command's keys; none for commands without keys, which walk the shards one by one.
-#[inline]
-fn lock(db: &mut Db<'_>, command: &Command, args: &Args<'_>) -> std::result::Result<(), Held> {
-    match command.keys {
-        [] => db.begin(),
-        [keys] if matches!(keys.place, Place::At(_)) => {
-            let Place::At(index) = keys.place else {
-                unreachable!("matched above")
-            };
-            db.try_lock(args.key(index).hash)?;
-        }
-        _ if keys::wants_all_shards(command, args) => db.try_lock_all()?,
-        _ => {
-            let mut hashes = smallvec::SmallVec::<[u64; 16]>::new();
-            keys::each_key(command, args, |index, _| hashes.push(args.key(index).hash));
-            db.try_lock_each(hashes.into_iter())?;
-        }
-    }
-    Ok(())
-}
-
-/// Calls a handler that may find nothing yet; then the session waits.
-fn call_or_wait(
+fn reject(
     session: &mut Session,
-    db: &mut Db<'_>,
-    registered: &'static Registered,
-    args: &Args<'_>,
+    metrics: &WorkerMetrics,
+    registered: &Registered,
     reply: &mut Reply,
-) -> Result {
-    let (server, no_touch) = (&session.server, session.flags.no_touch);
-    match attempt(server, no_touch, db, registered.command, args, reply)? {
-        Progress::Done => {}
-        // What was logged waited for nothing.
-        Progress::Wait { .. } if session.flags.loads => {}
-        Progress::Wait { timeout_ms, .. } => {
-            let words = std::mem::take(&mut reply.replaced_words);
-            blocking::wait(session, db, registered, args, timeout_ms, &words);
-        }
+    mut error: Error,
+) -> Next {
+    metrics.commands[registered.id].rejected.add(1);
+    if error == Error::BUSY {
+        error = session.server.scripting.slow.busy();
     }
-    Ok(())
-}
-
-/// Calls a handler of data under locks that are held. EXEC and scripts come in here: a command that finds nothing
-/// answers so.
-#[inline]
-pub fn call(
-    session: &Session,
-    db: &mut Db<'_>,
-    command: &Command,
-    args: &Args<'_>,
-    reply: &mut Reply,
-) -> Result {
-    let (server, no_touch) = (&session.server, session.flags.no_touch);
-    if let Progress::Wait { nothing, .. } = attempt(server, no_touch, db, command, args, reply)? {
-        nothing.write(reply);
+    if matches!(registered.command.run, Run::Exec) {
+        session.leave_transaction();
+        error = Error::exec_refused(&error);
     }
-    Ok(())
-}
-
-/// Calls a handler of data, once, under locks that are held.
-#[inline]
-pub fn attempt(
-    server: &Server,
-    no_touch: bool,
-    db: &mut Db<'_>,
-    command: &Command,
-    args: &Args<'_>,
-    reply: &mut Reply,
-) -> Result<Progress> {
-    db.set_touch(if no_touch && command.name != "TOUCH" {
-        Touch::No
-    } else {
-        Touch::Yes
-    });
-    let outcome = catch_unwind(AssertUnwindSafe(|| match command.run {
-        Run::Read(handler) => handler(db, args, reply).map(|()| Progress::Done),
-        Run::Write(handler) => handler(db, args, reply).map(|()| Progress::Done),
-        Run::Blocking(handler) => {
-            reply.replaced_words.clear();
-            handler(db, args, reply)
-        }
-        Run::Session(_) | Run::Server(_) | Run::Script(_) | Run::Exec | Run::Container => {
-            Err(Error::general("this command is not allowed here"))
-        }
-    }));
-    let result = outcome.unwrap_or_else(|_| Err(panicked(server)));
-    // A command that runs again looks again.
-    if !reply.wants_preparation() {
-        db.settle_met();
-    }
-    db.collect_effects(|| result.is_ok().then(|| args.to_vec()));
-    result
-}
-
-fn guarded(session: &mut Session, work: impl FnOnce(&mut Session) -> Result) -> Result {
-    let outcome = catch_unwind(AssertUnwindSafe(|| work(session)));
-    outcome.unwrap_or_else(|_| Err(panicked(&session.server)))
-}
-
-/// One bad command must not take the worker down: it answers an error and is counted.
-#[cold]
-fn panicked(server: &Server) -> Error {
-    server.metrics.panics.fetch_add(1, Ordering::Relaxed);
-    Error::general("internal error: the command was abandoned")
+    fail(session, reply, &error);
+    Next::Go
 }
 
 /// Writes an error reply, counts it, and spoils the transaction it happened in.
@@ -831,28 +343,20 @@ pub fn fail(session: &mut Session, reply: &mut Reply, error: &Error) {
     }
 }
 
-/// CLIENT REPLY OFF and SKIP: the reply is not sent.
-#[cold]
-fn skip_reply(
-    session: &mut Session,
-    command: &Command,
-    reply: &mut Reply,
-    mark: protocol::output::Mark,
-) {
+/// CLIENT REPLY OFF and SKIP: takes a reply back. Whether it did.
+fn skip_reply(session: &mut Session, command: &Command, reply: &mut Reply, begun: Begun) -> bool {
+    if !(session.flags.replies_off || session.flags.skip_next) {
+        return false;
+    }
     // CLIENT REPLY itself decides what it answers, and SKIP is for the command after it.
     if command.name == "REPLY" {
-        return;
+        return false;
     }
     session.flags.skip_next = false;
     // What confirms a subscription is a message like those that follow, not a reply.
-    let confirms = command.name.ends_with("SUBSCRIBE") && command.group == Group::PubSub;
-    if !confirms {
-        reply.truncate(mark);
-        reply.later = None;
+    if command.name.ends_with("SUBSCRIBE") && command.group == Group::PubSub {
+        return false;
     }
-}
-
-/// A view of the session's database at this moment.
-pub fn open_db(server: &Server, database: usize) -> Db<'_> {
-    Db::new(&server.keyspace, database, server::now())
+    begun.undo(reply);
+    true
 }

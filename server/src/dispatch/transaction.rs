@@ -13,22 +13,19 @@ use protocol::{
 use storage::{Held, changes::Changes, clock::Moment, db::Db, keyspace::Key, shard::WatchMark};
 
 use super::{
+    Begun,
     args::Args,
-    blocking, call_any,
-    command::{Flag, Later, Reply, Result, Run},
+    blocking,
+    call::{call_any, release, stand_back},
+    command::{Command, Flag, Later, Reply, Result, Run},
+    conclude,
     error::Error,
-    fail,
     keys::{each_key, wants_all_shards},
     table::Registered,
 };
 use crate::{
-    commands::acl,
-    memcache::note::Note,
-    metrics::{WorkerMetrics, command_log::Outcome},
-    notify,
-    server::Server,
-    session::Session,
-    tracking,
+    commands::acl, memcache::note::Note, metrics::WorkerMetrics, notify, server::Server,
+    session::Session, tracking,
 };
 
 /// A command as it was sent, kept until EXEC.
@@ -111,24 +108,11 @@ impl Transaction {
         self.queued_bytes
     }
 
-    /// Whether a queued command changes data.
-    pub fn writes(&self) -> bool {
+    /// Whether something is so of a queued command.
+    pub fn any(&self, is_so: impl Fn(&Command) -> bool) -> bool {
         self.queued
             .iter()
-            .any(|queued| queued.registered.command.is_write())
-    }
-
-    /// Whether a queued command has this flag.
-    pub fn has(&self, flag: Flag) -> bool {
-        self.queued
-            .iter()
-            .any(|queued| queued.registered.command.has(flag))
-    }
-
-    /// Whether a queued command runs a script.
-    pub fn has_scripts(&self) -> bool {
-        let mut queued = self.queued.iter();
-        queued.any(|queued| matches!(queued.registered.command.run, Run::Script(_)))
+            .any(|queued| is_so(queued.registered.command))
     }
 
     /// Stops watching. Takes each key's lock in turn.
@@ -230,7 +214,7 @@ pub fn exec(
     }
     if let Err(error) = lock(session, db, &transaction) {
         transaction.unwatch(&session.server);
-        return Err(Error::exec_refused(&error));
+        return Err(error);
     }
     let mut all = Changes::default();
     if transaction.is_touched(db) {
@@ -239,11 +223,7 @@ pub fn exec(
         run_all(session, db, metrics, &transaction, reply, &mut all);
     }
     db.changes = all;
-    if !db.changes.ready.is_empty() {
-        blocking::serve(&session.server, db);
-    }
-    db.unlock();
-    session.server.settle(&mut db.changes);
+    release(&session.server, db);
     transaction.unwatch(&session.server);
     Ok(())
 }
@@ -254,11 +234,11 @@ pub fn exec(
 /// `BUSY` if a script that runs for too long holds some of it.
 fn lock(session: &Session, db: &mut Db<'_>, transaction: &Transaction) -> Result {
     while transaction.lock(db).is_err() {
-        super::stand_back(session)?;
+        stand_back(session)?;
     }
     if session.server.has_waiting() {
         while transaction.expand(&session.server, db).is_err() {
-            super::stand_back(session)?;
+            stand_back(session)?;
             db.lock_all();
         }
     }
@@ -279,32 +259,14 @@ fn run_all(
     let mut parts = Parts::default();
     let mut clock = Moment::now();
     for queued in &transaction.queued {
-        let registered = queued.registered;
-        let mark = reply.mark();
-        let written = reply.len();
+        let (registered, args) = (queued.registered, &queued.args());
+        let begun = Begun::at(reply);
         db.begin();
         let result = still_allowed(session, db, queued)
-            .and_then(|()| call_any(session, db, registered.command, &queued.args(), reply));
-        let metrics = &metrics.commands[registered.id];
-        let nanoseconds = clock.lap();
-        metrics.record(nanoseconds);
-        let outcome = Outcome {
-            nanoseconds,
-            reply_bytes: reply.len().saturating_sub(written),
-        };
-        let command_log = &session.server.command_log;
-        command_log.note(registered.command, &queued.args(), &session.client, outcome);
-        if session.server.monitors.is_on() {
-            let (monitors, database) = (&session.server.monitors, session.database);
-            let args = queued.args();
-            monitors.show(registered.command, &args, database, &session.client);
-        }
-        if let Err(error) = result {
-            metrics.failed.add(1);
-            reply.truncate(mark);
-            reply.later = None;
-            fail(session, reply, &error);
-        }
+            .and_then(|()| call_any(session, db, registered.command, args, reply));
+        conclude(
+            session, metrics, &mut clock, registered, args, reply, begun, result,
+        );
         if db.changes.dirty > 0 || !db.changes.is_quiet() {
             all.absorb(std::mem::take(&mut db.changes));
             if all.has_stale() {
@@ -312,7 +274,7 @@ fn run_all(
             }
         }
         if session.flags.tracks_reads && registered.command.has(Flag::ReadOnly) {
-            tracking::remember(session, db, registered.command, &queued.args());
+            tracking::remember(session, db, registered.command, args);
         }
         parts.cut(reply);
     }

@@ -11,7 +11,14 @@ use storage::{
     value::{Text, number},
 };
 
-use crate::commands::string::{self, SharedText};
+use crate::{
+    commands::{
+        database,
+        string::{self, SharedText},
+    },
+    dispatch::call::release,
+    server::Server,
+};
 
 /// Why a request could not be served although it was well formed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,20 +108,16 @@ pub(super) fn ttl(deadline: Option<Timestamp>, now: Timestamp) -> Option<u64> {
 }
 
 /// Runs `work` with the key's shard locked, then settles what it changed.
-pub(super) fn locked<'k, R>(
+pub(super) fn locked<R>(
+    server: &Server,
     db: &mut Db<'_>,
-    key: Key<'k>,
+    key: Key<'_>,
     work: impl FnOnce(&mut Db<'_>) -> Result<R>,
 ) -> Result<R> {
     db.try_lock(key.hash)?;
     let result = work(db);
     db.settle_met();
-    db.unlock();
-    db.keyspace()
-        .statistics
-        .dirty
-        .fetch_add(db.changes.dirty, std::sync::atomic::Ordering::Relaxed);
-    db.changes.dirty = 0;
+    release(server, db);
     result
 }
 
@@ -261,8 +264,18 @@ pub(super) fn remove(db: &mut Db<'_>, key: Key<'_>) -> bool {
 }
 
 /// Deletes the key, taking the lock for it.
-pub(super) fn delete(db: &mut Db<'_>, key: Key<'_>) -> Result<bool> {
-    locked(db, key, |db| Ok(remove(db, key)))
+pub(super) fn delete(server: &Server, db: &mut Db<'_>, key: Key<'_>) -> Result<bool> {
+    locked(server, db, key, |db| Ok(remove(db, key)))
+}
+
+/// Deletes all items, and whatever else is in their database.
+pub fn flush(server: &Server, db: &mut Db<'_>) -> std::result::Result<(), Held> {
+    db.try_lock_all()?;
+    let keys = database::flush(db, Some(0));
+    db.changes.dirty += keys as u64;
+    db.changes.log_instead(&[b"FLUSHDB"]);
+    release(server, db);
+    Ok(())
 }
 
 /// What arithmetic came to.

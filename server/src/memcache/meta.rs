@@ -36,7 +36,7 @@ pub(super) fn run(
         Request::MetaArithmetic { key, mode, flags } => {
             arithmetic(db, counters, &key, mode, &flags, output)
         }
-        Request::MetaDebug { key } => debug(db, &key, output),
+        Request::MetaDebug { key } => debug(db, counters, &key, output),
         _ => {
             ResponseWriter::new(output).answer(Answer::MetaNoop);
             Ok(())
@@ -61,7 +61,7 @@ fn get(
     output: &mut Output,
 ) -> Result {
     let name = Key::new(&key.bytes);
-    let hit = item::locked(db, name, |db| find(db, name, flags))?;
+    let hit = item::locked(counters.server, db, name, |db| find(db, name, flags))?;
     let touches = hit.is_some() && flags.has(Flag::Exptime);
     counters.look(touches, hit.is_some());
     if hit.as_ref().is_some_and(|hit| hit.created) {
@@ -248,7 +248,7 @@ fn set(
     counters.add(Counted::CmdSet);
     let name = Key::new(&key.bytes);
     let mut size = value.len();
-    let (status, cas) = item::locked(db, name, |db| {
+    let (status, cas) = item::locked(counters.server, db, name, |db| {
         let status = store(db, counters, name, mode, value, flags)?;
         let done = status == MetaStatus::Done;
         let joins = matches!(mode, SetMode::Append | SetMode::Prepend);
@@ -375,7 +375,7 @@ fn delete(
 ) -> Result {
     let name = Key::new(&key.bytes);
     let mut len = 0;
-    let status = item::locked(db, name, |db| {
+    let status = item::locked(counters.server, db, name, |db| {
         if item::find(db, name)?.is_none() {
             return Ok(MetaStatus::NotFound);
         }
@@ -447,7 +447,7 @@ fn arithmetic(
     } else {
         (Counted::DecrHits, Counted::DecrMisses)
     };
-    let outcome = item::locked(db, name, |db| {
+    let outcome = item::locked(counters.server, db, name, |db| {
         let existing = item::find(db, name)?;
         let created = existing.is_none();
         let sum = match &existing {
@@ -537,9 +537,14 @@ fn arithmetic(
     Ok(())
 }
 
-fn debug(db: &mut Db<'_>, key: &MetaKey<'_>, output: &mut Output) -> Result {
+fn debug(
+    db: &mut Db<'_>,
+    counters: &Counters<'_>,
+    key: &MetaKey<'_>,
+    output: &mut Output,
+) -> Result {
     let name = Key::new(&key.bytes);
-    let facts = item::locked(db, name, |db| {
+    let facts = item::locked(counters.server, db, name, |db| {
         let Some(found) = item::find(db, name)? else {
             return Ok(None);
         };

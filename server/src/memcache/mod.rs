@@ -5,7 +5,7 @@
 //! hold another type answer an error.
 
 mod dump;
-mod item;
+pub mod item;
 mod meta;
 pub mod note;
 mod permissions;
@@ -33,8 +33,7 @@ use self::{
 use crate::{
     acl::{User, check::Reason},
     config::Settings,
-    dispatch,
-    dispatch::command::Later,
+    dispatch::{command::Later, gates},
     net::connection::{Protocol, Then, Turn},
     persistence::trouble::Trouble,
     runtime::Worker,
@@ -84,11 +83,11 @@ impl Memcache {
         let metrics = worker.metrics.clone();
         let server = self.session.server.clone();
         let counters = stats::Counters {
+            server: &server,
             counters: &metrics.memcached,
             limits,
             log: Log {
-                watchers: &server.watchers,
-                prefixes: &server.prefixes,
+                server: &server,
                 descriptor: self.session.client.descriptor,
             },
         };
@@ -112,7 +111,7 @@ impl Memcache {
         }
         if self.session.server.replication.concerns_writes()
             && permissions::changes_data(&request)
-            && let Err(error) = dispatch::check_writes(&self.session)
+            && let Err(error) = gates::check_writes(&self.session)
         {
             let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
             ResponseWriter::new(output).server_error(&text);
@@ -172,9 +171,6 @@ impl Memcache {
             | Request::MetaDebug { .. } => meta::run(db, &counters, request, output),
             _ => stats::run(&self.session, db, settings, &counters, request, output),
         };
-        if !db.changes.is_quiet() {
-            self.session.server.settle(&mut db.changes);
-        }
         if let Err(error) = result {
             output.truncate(mark);
             ResponseWriter::new(output).server_error(error.text());
@@ -356,11 +352,11 @@ impl Protocol for Memcache {
             };
             match self.parser.parse(&input[at..], limits) {
                 Step::Request { request, .. }
-                    if dispatch::disk_is_behind(&server) && permissions::changes_data(&request) =>
+                    if gates::disk_is_behind(&server) && permissions::changes_data(&request) =>
                 {
                     break Turn {
                         consumed: at,
-                        then: Then::Wait(server::now().millis() + dispatch::DISK_WAIT_MS),
+                        then: Then::Wait(server::now().millis() + gates::DISK_WAIT_MS),
                     };
                 }
                 Step::Request { consumed, request } => {
@@ -389,13 +385,12 @@ impl Protocol for Memcache {
                         rejection.stale.filter(|_| self.session.flags.authenticated)
                     {
                         let log = Log {
-                            watchers: &server.watchers,
-                            prefixes: &server.prefixes,
+                            server: &server,
                             descriptor: self.session.client.descriptor,
                         };
                         log.stored(&stale.bytes, Stored::TooLarge, "set", 0, 0);
                         // One that is held meanwhile stays: whoever sent this hears that it was not stored.
-                        let _ = item::delete(&mut db, Key::new(&stale.bytes));
+                        let _ = item::delete(&server, &mut db, Key::new(&stale.bytes));
                     }
                     if let Some(line) = rejection.response {
                         ResponseWriter::new(worker.reply.writer.output_mut()).line(line);

@@ -51,14 +51,14 @@ pub(super) fn refuse(
             log.stored(key, Stored::NoMemory, verb.name(), 0, 0);
             if *verb == StoreVerb::Set {
                 // One that is held meanwhile stays, and the answer says that nothing was stored.
-                let _ = item::delete(db, Key::new(key));
+                let _ = item::delete(counters.server, db, Key::new(key));
             }
             *reply == Reply::Wanted
         }
         Request::MetaSet { key, mode, .. } => {
             log.stored(&key.bytes, Stored::NoMemory, meta::verb(*mode, false), 0, 0);
             if *mode == SetMode::Set {
-                let _ = item::delete(db, Key::new(&key.bytes));
+                let _ = item::delete(counters.server, db, Key::new(&key.bytes));
             }
             true
         }

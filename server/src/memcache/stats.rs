@@ -11,9 +11,12 @@ use protocol::{
 };
 use storage::{alloc, db::Db};
 
-use super::{VERSION, dump, item::Result, watch::Log};
+use super::{
+    VERSION, dump,
+    item::{self, Result},
+    watch::Log,
+};
 use crate::{
-    commands::database,
     config::Settings,
     metrics::{Counter, process},
     server::Server,
@@ -80,8 +83,9 @@ const NAMES: [&str; 22] = [
 const _: () = assert!(NAMES.len() == Counted::TotalItems as usize + 1);
 const _: () = assert!(NAMES.len() <= crate::metrics::MEMCACHED_COUNTERS);
 
-/// What requests run with: one worker's counters, who else is told what they do, and how large items may be.
+/// What requests run with: the server, one worker's counters, how large items may be, and who is shown what they do.
 pub(super) struct Counters<'m> {
+    pub(super) server: &'m Server,
     pub(super) counters: &'m [Counter],
     pub(super) limits: &'m Limits,
     pub(super) log: Log<'m>,
@@ -130,7 +134,7 @@ pub(super) fn run(
                 return Ok(());
             }
             counters.add(Counted::CmdFlush);
-            flush(db, delay)?;
+            flush(server, db, delay)?;
             reply
         }
         Request::Stats { arguments } => {
@@ -186,14 +190,10 @@ fn nodes(session: &Session, settings: &Settings) -> String {
 }
 
 /// Empties database 0 now, or at a time that maintenance watches for.
-fn flush(db: &mut Db<'_>, delay: i64) -> Result {
-    match super::item::deadline(delay, db.now()) {
+fn flush(server: &Server, db: &mut Db<'_>, delay: i64) -> Result {
+    match item::deadline(delay, db.now()) {
         Some(at) if at > db.now() => db.keyspace().set_flush_at(at.millis()),
-        _ => {
-            db.try_lock_all()?;
-            database::flush(db, Some(0));
-            db.unlock();
-        }
+        _ => item::flush(server, db)?,
     }
     Ok(())
 }

@@ -28,7 +28,7 @@ pub(super) fn run(
     match request {
         Request::Get { keys, cas } => {
             each(db, keys, |db, key| {
-                let found = get(db, key, cas, output)?;
+                let found = get(db, counters, key, cas, output)?;
                 counters.look(false, found);
                 Ok(())
             })?;
@@ -37,9 +37,9 @@ pub(super) fn run(
         Request::GetAndTouch { exptime, keys, cas } => {
             let deadline = item::deadline(exptime, db.now());
             each(db, keys, |db, key| {
-                let found = get(db, key, cas, output)?;
+                let found = get(db, counters, key, cas, output)?;
                 counters.look(true, found);
-                item::locked(db, key, |db| {
+                item::locked(counters.server, db, key, |db| {
                     if db.peek(key).is_some() {
                         item::touch(db, key, deadline);
                     }
@@ -61,7 +61,7 @@ pub(super) fn run(
                 StoreVerb::Append | StoreVerb::Prepend => {
                     let name = Key::new(key);
                     let in_front = verb == StoreVerb::Prepend;
-                    item::locked(db, name, |db| {
+                    item::locked(counters.server, db, name, |db| {
                         join(db, counters.limits, name, value, in_front)
                     })?
                 }
@@ -83,7 +83,7 @@ pub(super) fn run(
         }
         Request::Delete { key, reply } => {
             let name = Key::new(key);
-            let (deleted, len) = item::locked(db, name, |db| {
+            let (deleted, len) = item::locked(counters.server, db, name, |db| {
                 let len = counters.log.doomed(db, name);
                 Ok((item::remove(db, name), len))
             })?;
@@ -118,7 +118,7 @@ pub(super) fn run(
         } => {
             let key = Key::new(key);
             let deadline = item::deadline(exptime, db.now());
-            let found = item::locked(db, key, |db| {
+            let found = item::locked(counters.server, db, key, |db| {
                 let found = db.peek(key).is_some();
                 if found {
                     item::note_fetched(db, key);
@@ -176,8 +176,14 @@ fn each(
 }
 
 /// Writes the item, if there is one. Whether there is.
-fn get(db: &mut Db<'_>, key: Key<'_>, cas: Cas, output: &mut Output) -> Result<bool> {
-    let found = item::locked(db, key, |db| {
+fn get(
+    db: &mut Db<'_>,
+    counters: &Counters<'_>,
+    key: Key<'_>,
+    cas: Cas,
+    output: &mut Output,
+) -> Result<bool> {
+    let found = item::locked(counters.server, db, key, |db| {
         // Counts hit or miss for the keyspace as well.
         let _ = db.get(key);
         let found = item::find(db, key)?;
@@ -211,7 +217,7 @@ fn store(
     value: &[u8],
 ) -> Result<Answer> {
     let deadline = item::deadline(exptime, db.now());
-    item::locked(db, key, |db| {
+    item::locked(counters.server, db, key, |db| {
         let exists = match verb {
             // An overwrite does not ask what it overwrites.
             StoreVerb::Set => false,
@@ -270,7 +276,7 @@ fn arithmetic(
     output: &mut Output,
 ) -> Result {
     let key = Key::new(key);
-    let sum = item::locked(db, key, |db| item::add(db, key, delta, up))?;
+    let sum = item::locked(counters.server, db, key, |db| item::add(db, key, delta, up))?;
     let (hits, misses) = if up {
         (Counted::IncrHits, Counted::IncrMisses)
     } else {

@@ -29,9 +29,9 @@ use storage::{
     keyspace::{Key, Keyspace},
 };
 
-use super::{item, prefixes::Prefixes};
+use super::item;
 use crate::{
-    server,
+    server::{self, Server},
     session::{
         mailbox::Message,
         registry::{Address, Client},
@@ -289,8 +289,7 @@ impl Stored {
 /// What one connection's requests tell the watchers and the statistics of prefixes.
 #[derive(Clone, Copy)]
 pub(super) struct Log<'s> {
-    pub(super) watchers: &'s Watchers,
-    pub(super) prefixes: &'s Prefixes,
+    pub(super) server: &'s Server,
     pub(super) descriptor: i32,
 }
 
@@ -299,7 +298,7 @@ impl Log<'_> {
     #[inline]
     pub(super) fn is_on(&self) -> bool {
         let of_requests = Logs(Logs::FETCHERS.0 | Logs::MUTATIONS.0 | Logs::DELETIONS.0);
-        self.watchers.wants(of_requests) || self.prefixes.is_on()
+        self.server.watchers.wants(of_requests) || self.server.prefixes.is_on()
     }
 
     /// Shows which items a request is about to look at. To be called before it runs, if the log is on.
@@ -309,16 +308,16 @@ impl Log<'_> {
             Request::Get { keys, .. } | Request::GetAndTouch { keys, .. } => {
                 for key in *keys {
                     let found = self.look(db, key);
-                    self.prefixes.note_get(key, found);
+                    self.server.prefixes.note_get(key, found);
                 }
             }
             Request::Store { key, .. } => {
                 self.look(db, key);
-                self.prefixes.note_set(key);
+                self.server.prefixes.note_set(key);
             }
             Request::Delete { key, .. } => {
                 self.look(db, key);
-                self.prefixes.note_delete(key);
+                self.server.prefixes.note_delete(key);
             }
             Request::Increment { key, .. }
             | Request::Decrement { key, .. }
@@ -339,17 +338,17 @@ impl Log<'_> {
     /// Whether the item is there.
     fn look(&self, db: &mut Db<'_>, key: &[u8]) -> bool {
         let name = Key::new(key);
-        let Ok(len) = item::locked(db, name, |db| Ok(item::len(db, name))) else {
+        let Ok(len) = item::locked(self.server, db, name, |db| Ok(item::len(db, name))) else {
             // The request itself will be refused.
             return false;
         };
-        if self.watchers.wants(Logs::FETCHERS) {
+        if self.server.watchers.wants(Logs::FETCHERS) {
             let (status, class) = match len {
                 Some(_) => ("found", 1),
                 None => ("not_found", 0),
             };
             let (key, size, descriptor) = (Encoded(key), len.unwrap_or(0), self.descriptor);
-            self.watchers.tell(
+            self.server.watchers.tell(
                 Logs::FETCHERS,
                 format_args!(
                     "type=item_get key={key} status={status} clsid={class} cfd={descriptor} size={size}"
@@ -362,9 +361,9 @@ impl Log<'_> {
     /// Shows how a value was stored, or was not. `ttl` is in seconds, 0 for an item that stays.
     #[inline]
     pub(super) fn stored(&self, key: &[u8], how: Stored, verb: &str, ttl: u64, len: usize) {
-        if self.watchers.wants(Logs::MUTATIONS) {
+        if self.server.watchers.wants(Logs::MUTATIONS) {
             let (key, status, descriptor) = (Encoded(key), how.name(), self.descriptor);
-            self.watchers.tell(
+            self.server.watchers.tell(
                 Logs::MUTATIONS,
                 format_args!(
                     "type=item_store key={key} status={status} cmd={verb} ttl={ttl} clsid=1 cfd={descriptor} size={len}"
@@ -376,7 +375,7 @@ impl Log<'_> {
     /// The length of the value that is about to be deleted, if that is of interest. Its shard is locked.
     #[inline]
     pub(super) fn doomed(&self, db: &Db<'_>, key: Key<'_>) -> usize {
-        if !self.watchers.wants(Logs::DELETIONS) {
+        if !self.server.watchers.wants(Logs::DELETIONS) {
             return 0;
         }
         item::len(db, key).unwrap_or(0)
@@ -385,9 +384,9 @@ impl Log<'_> {
     /// Shows that an item was deleted.
     #[inline]
     pub(super) fn deleted(&self, key: &[u8], verb: &str, len: usize) {
-        if self.watchers.wants(Logs::DELETIONS) {
+        if self.server.watchers.wants(Logs::DELETIONS) {
             let key = Encoded(key);
-            self.watchers.tell(
+            self.server.watchers.tell(
                 Logs::DELETIONS,
                 format_args!("type=deleted key={key} cmd={verb} clsid=1 size={len}"),
             );

@@ -177,7 +177,7 @@ impl Resp {
             &mut worker.reply,
         );
         if worker.reply.has_work() {
-            self.take_work(&mut worker.reply);
+            self.take_work(db, &mut worker.reply);
         }
         if next == Next::Go && self.session.client.mailbox.is_filled() {
             // Messages to oneself follow the reply of the command that sent them.
@@ -193,26 +193,32 @@ impl Resp {
                 self.later = worker.reply.later.take();
                 Some((Then::Later, true))
             }
-            Next::Prepare => Some((Then::Later, false)),
-            Next::Wait(until) => Some((Then::Wait(until), false)),
+            Next::Prepare => again(worker, Then::Later),
+            Next::Wait(until) => again(worker, Then::Wait(until)),
             Next::Blocked => Some((Then::Blocked, true)),
-            Next::Stack => {
-                worker.commands -= 1;
-                Some((Then::Stack, false))
-            }
+            Next::Stack => again(worker, Then::Stack),
         }
     }
 
     /// Takes the work that a command wants done, and drops what is left of work that was done.
     #[cold]
-    fn take_work(&mut self, reply: &mut Reply) {
+    fn take_work(&mut self, db: &Db<'_>, reply: &mut Reply) {
+        let mut runs_again = false;
         if let Some(discarded) = reply.discarded.take() {
+            runs_again = true;
             self.drop_elsewhere(discarded);
         }
         match reply.preparation.take() {
             Some(preparation) if !preparation.is_done() => self.preparation = Some(preparation),
-            Some(unused) => self.drop_elsewhere(Box::new(unused)),
+            Some(unused) => {
+                runs_again = true;
+                self.drop_elsewhere(Box::new(unused));
+            }
             None => {}
+        }
+        if runs_again {
+            // It was the first command of this view, and has looked at the same keys before.
+            db.forget_lookups();
         }
     }
 
@@ -237,6 +243,12 @@ impl Resp {
         let found = dispatch::find(&args);
         self.execute(worker, db, found, &args)
     }
+}
+
+/// The batch stops at a request that runs again later, from its beginning, and counts then.
+fn again(worker: &mut Worker, then: Then) -> Option<(Then, bool)> {
+    worker.commands -= 1;
+    Some((then, false))
 }
 
 enum Parsed {

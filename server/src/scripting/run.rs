@@ -21,9 +21,10 @@ use crate::{
     dispatch::{
         self,
         args::Args,
-        blocking,
+        blocking, call,
         command::{Flag, Reply, Result},
         error::Error,
+        gates,
         table::Registered,
     },
     notify,
@@ -119,7 +120,7 @@ pub fn run(session: &mut Session, db: &mut Db<'_>, call: &Call<'_>, reply: &mut 
     let locks_are_ours = !db.is_locked();
     if locks_are_ours {
         while lock(db, call).is_err() {
-            dispatch::stand_back(session)?;
+            call::stand_back(session)?;
         }
     }
     let state = &interpreter.state;
@@ -309,7 +310,7 @@ impl Commands<'_, '_, '_> {
 
     /// Whether the first change may be made; what follows it is not stopped half way.
     fn check_writes(&self) -> Result {
-        dispatch::check_writes(self.session)?;
+        gates::check_writes(self.session)?;
         match Trouble::now(&self.session.server) {
             Some(trouble) if !self.session.repeats() => Err(trouble.error()),
             _ => Ok(()),
@@ -355,7 +356,7 @@ impl Commands<'_, '_, '_> {
             self.state.running.note_write();
         }
         self.db.begin();
-        let result = dispatch::call_any(
+        let result = call::call_any(
             self.session,
             self.db,
             registered.command,

@@ -68,11 +68,12 @@ impl Db<'_> {
         }
     }
 
-    /// Releases all locks, after handing the log what was done under them. What the last command did stays in
-    /// `changes` until the next lock.
+    /// Releases all locks, after handing the log what was done under them. Its changes are counted; what else the last
+    /// command did stays in `changes` until the next lock.
     #[inline]
     pub fn unlock(&mut self) {
         self.collect_effects(|| None);
+        *self.dirty.get_mut() += std::mem::take(&mut self.changes.dirty);
         if !self.effects.is_empty() {
             if let Some(log) = self.keyspace.log() {
                 log.append(&self.effects);

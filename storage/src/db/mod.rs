@@ -182,10 +182,10 @@ impl<'a> Db<'a> {
         self.out_of_memory = out;
     }
 
-    /// Counts the last command's changes to data.
-    #[inline]
-    pub fn count_changes(&mut self) {
-        *self.dirty.get_mut() += std::mem::take(&mut self.changes.dirty);
+    /// Takes back the hits and misses that are not in the statistics yet.
+    pub fn forget_lookups(&self) {
+        self.hits.set(0);
+        self.misses.set(0);
     }
 
     /// Adds hits, misses and changes to the statistics. Once per batch.

@@ -42,7 +42,7 @@ impl<'v, 'k> Locked<'v, 'k> {
         self.db.begin_unheard();
         let (session, db, reply) = (&mut self.session, &mut *self.db, &mut self.reply);
         // What failed when it was logged fails again.
-        let _ = dispatch::call_any(session, db, registered.command, args, reply);
+        let _ = dispatch::call::call_any(session, db, registered.command, args, reply);
         reply.later = None;
         reply.writer.clear();
     }
