@@ -117,6 +117,7 @@ pub fn bind_unix(path: &Path, permissions: u32, wire: Wire) -> io::Result<Listen
 pub async fn accept(server: Arc<Server>, workers: Workers, listening: Listening) -> io::Result<()> {
     match listening {
         Listening::Tcp(listener, wire) => {
+            let mut keepalive = None;
             let listener = TcpListener::from_std(listener)?;
             loop {
                 match listener.accept().await {
@@ -124,6 +125,12 @@ pub async fn accept(server: Arc<Server>, workers: Workers, listening: Listening)
                         let Ok(stream) = stream.into_std() else {
                             continue;
                         };
+                        let wanted = server.config.settings().tcp_keepalive;
+                        if keepalive != Some(wanted) {
+                            keepalive = Some(wanted);
+                            tune(SockRef::from(&listener), wanted);
+                            tune(SockRef::from(&stream), wanted);
+                        }
                         admit_tcp(&server, &workers, stream, peer, wire);
                     }
                     Err(_) => tokio::time::sleep(ACCEPT_RETRY).await,
@@ -148,6 +155,21 @@ pub async fn accept(server: Arc<Server>, workers: Workers, listening: Listening)
     }
 }
 
+/// What a connection inherits from the socket that accepts it. Options that fail leave it slower or longer-lived, no
+/// worse.
+fn tune(socket: SockRef<'_>, keepalive_seconds: u32) {
+    let _ = socket.set_tcp_nodelay(true);
+    if keepalive_seconds == 0 {
+        let _ = socket.set_keepalive(false);
+        return;
+    }
+    let time = Duration::from_secs(keepalive_seconds.into());
+    let keepalive = TcpKeepalive::new()
+        .with_time(time)
+        .with_interval((time / 3).max(Duration::from_secs(1)));
+    let _ = socket.set_tcp_keepalive(&keepalive.with_retries(3));
+}
+
 fn admit_tcp(
     server: &Server,
     workers: &Workers,
@@ -168,16 +190,6 @@ fn admit_tcp(
             .rejected_connections
             .fetch_add(1, Ordering::Relaxed);
         return;
-    }
-    let socket = SockRef::from(&stream);
-    // Options that fail leave a slower or longer-lived connection, no worse.
-    let _ = socket.set_tcp_nodelay(true);
-    if settings.tcp_keepalive > 0 {
-        let time = Duration::from_secs(u64::from(settings.tcp_keepalive));
-        let keepalive = TcpKeepalive::new()
-            .with_time(time)
-            .with_interval((time / 3).max(Duration::from_secs(1)));
-        let _ = socket.set_tcp_keepalive(&keepalive.with_retries(3));
     }
     let local = stream.local_addr().unwrap_or(peer);
     workers.place(Incoming::tcp(
