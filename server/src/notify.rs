@@ -22,7 +22,7 @@ pub fn configure(server: &Server, wanted: KeyspaceEvents) {
 /// Tells of what happened, in that order. Nothing is locked.
 #[cold]
 pub fn tell(server: &Server, notices: &mut Vec<Notice>) {
-    tell_each(server, notices, |stale| match stale {
+    tell_each(server, notices, Teller::Command, |stale| match stale {
         Stale::Key(key, client) => server.tracking.invalidate_key(server, key, client),
         Stale::All => server.tracking.invalidate_all(server),
     });
@@ -31,11 +31,19 @@ pub fn tell(server: &Server, notices: &mut Vec<Notice>) {
 /// As [`tell`], under the locks of all that changed: before a transaction reads it again, and before those are served
 /// who waited for it.
 #[cold]
-pub fn tell_locked(server: &Server, db: &mut Db<'_>, notices: &mut Vec<Notice>) {
-    tell_each(server, notices, |stale| match stale {
+pub fn tell_locked(server: &Server, db: &mut Db<'_>, notices: &mut Vec<Notice>, teller: Teller) {
+    tell_each(server, notices, teller, |stale| match stale {
         Stale::Key(key, client) => server.tracking.invalidate_locked(server, db, key, client),
         Stale::All => server.tracking.invalidate_all_locked(server, db),
     });
+}
+
+/// Whose changes are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Teller {
+    Command,
+    /// Those who listen to prefixes are told of what their own scripts did, NOLOOP or not.
+    Script,
 }
 
 /// Cached copies that are stale: a key's, by whom, or all.
@@ -44,14 +52,23 @@ enum Stale<'a> {
     All,
 }
 
-fn tell_each(server: &Server, notices: &mut Vec<Notice>, mut invalidate: impl FnMut(Stale<'_>)) {
+fn tell_each(
+    server: &Server,
+    notices: &mut Vec<Notice>,
+    teller: Teller,
+    mut invalidate: impl FnMut(Stale<'_>),
+) {
     let mut broadcasts = Vec::new();
     for notice in notices.drain(..) {
         match notice {
             Notice::Event(event) => publish(server, &event),
             Notice::Stale { key, client } => {
                 invalidate(Stale::Key(&key, client));
-                broadcasts.push((key, client));
+                let changer = match teller {
+                    Teller::Command => client,
+                    Teller::Script => 0,
+                };
+                broadcasts.push((key, changer));
             }
             Notice::AllStale => invalidate(Stale::All),
         }

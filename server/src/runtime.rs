@@ -44,6 +44,7 @@ use crate::{
         mailbox::Post,
         registry::{Address, Arrival, Client, Wire},
     },
+    tracking,
 };
 
 /// Bytes of the buffer that a worker's connections read into.
@@ -74,6 +75,8 @@ pub fn with_worker<R>(work: impl FnOnce(&mut Worker) -> R) -> R {
 fn end_round() {
     WORKER.with_borrow_mut(|worker| {
         if let Some(worker) = worker {
+            // Of a connection that was closed in the middle of its turn.
+            tracking::send_broadcasts(&worker.server);
             worker.readers_before = std::mem::take(&mut worker.readers);
             worker.round = worker.round.wrapping_add(1);
         }

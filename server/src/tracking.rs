@@ -8,7 +8,6 @@
 use std::{
     cell::RefCell,
     collections::BTreeMap,
-    ops::Bound,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -143,43 +142,45 @@ impl TrackingTable {
         tell_each(server, key, &clients, changer);
     }
 
-    /// Tells those who listen to prefixes, or leaves that to the end of the turn, see [`collect_broadcasts`].
+    /// Tells those who listen to the prefixes that there are now, or leaves that to the end of the turn, see
+    /// [`collect_broadcasts`].
     pub fn broadcast(&self, server: &Server, keys: Vec<(Box<[u8]>, u64)>) {
-        if keys.is_empty() || self.prefixes.read().is_empty() {
+        let prefixes = self.prefixes.read();
+        if keys.is_empty() || prefixes.is_empty() {
             return;
         }
-        COLLECTED.with_borrow_mut(|collected| match collected {
-            Some(collected) => {
-                for (key, changer) in keys {
-                    collected.insert(key, changer);
+        let mut found = Broadcasts::new();
+        COLLECTED.with_borrow_mut(|collected| {
+            let into = collected.as_mut().unwrap_or(&mut found);
+            for (key, changer) in keys {
+                for prefix in prefixes.keys().filter(|prefix| key.starts_with(prefix)) {
+                    let keys = into.entry(prefix.clone()).or_default();
+                    keys.insert(key.clone(), changer);
                 }
             }
-            None => self.broadcast_now(server, &keys.into_iter().collect()),
         });
+        drop(prefixes);
+        self.send(server, &found);
     }
 
     /// One message per prefix and client, with all keys in their order.
-    fn broadcast_now(&self, server: &Server, keys: &Broadcasts) {
-        for (prefix, clients) in self.prefixes.read().iter() {
-            let matching: Vec<(&[u8], u64)> = keys
-                .range::<[u8], _>((Bound::Included(&**prefix), Bound::Unbounded))
-                .take_while(|(key, _)| key.starts_with(prefix))
-                .map(|(key, changer)| (&**key, *changer))
-                .collect();
-            if matching.is_empty() {
-                continue;
-            }
-            for client in clients.values() {
+    fn send(&self, server: &Server, broadcasts: &Broadcasts) {
+        for (prefix, keys) in broadcasts {
+            let clients: Vec<Arc<Client>> = match self.prefixes.read().get(prefix) {
+                Some(clients) => clients.values().cloned().collect(),
+                None => continue,
+            };
+            for client in clients {
                 let Some(tracking) = client.tracking() else {
                     continue;
                 };
-                let told: Vec<&[u8]> = matching
+                let told: Vec<&[u8]> = keys
                     .iter()
-                    .filter(|(_, changer)| !(tracking.no_loop && client.id == *changer))
-                    .map(|(key, _)| *key)
+                    .filter(|(_, changer)| !(tracking.no_loop && client.id == **changer))
+                    .map(|(key, _)| &**key)
                     .collect();
                 if !told.is_empty() {
-                    tell(server, client, &tracking, Some(&told));
+                    tell(server, &client, &tracking, Some(&told));
                 }
             }
         }
@@ -237,8 +238,8 @@ impl TrackingTable {
     }
 }
 
-/// Keys that changed, each with the client that changed it last.
-pub type Broadcasts = BTreeMap<Box<[u8]>, u64>;
+/// By prefix, the keys that changed, each with the client that changed it last.
+pub type Broadcasts = BTreeMap<Box<[u8]>, BTreeMap<Box<[u8]>, u64>>;
 
 thread_local! {
     /// What this thread has to broadcast at the end of its turn; `None` outside of turns.
@@ -246,9 +247,11 @@ thread_local! {
 }
 
 /// Collects what is to be broadcast until the turn ends: keys that several commands of a pipeline change make one
-/// message, as those of one pass of Valkey's event loop do.
+/// message, as those of one pass of Valkey's event loop do. Goes on with what an earlier turn has left.
 pub fn collect_broadcasts() {
-    COLLECTED.set(Some(Broadcasts::new()));
+    COLLECTED.with_borrow_mut(|collected| {
+        collected.get_or_insert_default();
+    });
 }
 
 /// Takes away what the turn has collected, while others have theirs on this thread.
@@ -267,7 +270,7 @@ pub fn send_broadcasts(server: &Server) {
     if let Some(collected) = COLLECTED.take()
         && !collected.is_empty()
     {
-        server.tracking.broadcast_now(server, &collected);
+        server.tracking.send(server, &collected);
     }
 }
 
@@ -368,12 +371,15 @@ impl Session {
     /// Tracks from now on, or as said anew.
     pub fn start_tracking(&mut self, mut tracking: Tracking) {
         let before = self.client.tracking();
+        if tracking.mode == Mode::Broadcast && tracking.prefixes.is_empty() {
+            // All keys, also beside prefixes from before.
+            tracking.prefixes.push(Box::default());
+        }
         if let Some(before) = &before {
             // Prefixes only ever add up.
             tracking.prefixes.extend(before.prefixes.iter().cloned());
-        }
-        if tracking.mode == Mode::Broadcast && tracking.prefixes.is_empty() {
-            tracking.prefixes.push(Box::default());
+            tracking.prefixes.sort_unstable();
+            tracking.prefixes.dedup();
         }
         self.flags.tracks_reads = tracking.mode != Mode::Broadcast;
         let prefixes = tracking.prefixes.clone();

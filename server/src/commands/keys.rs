@@ -180,8 +180,10 @@ fn move_key(db: &mut Db<'_>, args: &Args<'_>, overwrite: bool) -> Result<bool> {
         db.delete(to);
     }
     Content::take(db, from).put(db, to);
-    db.changed(from, EventClass::Generic, "rename_from");
-    db.changed(to, EventClass::Generic, "rename_to");
+    db.touch_key(from);
+    db.touch_key(to);
+    db.changed_inside(from, EventClass::Generic, "rename_from");
+    db.changed_inside(to, EventClass::Generic, "rename_to");
     Ok(true)
 }
 

@@ -38,7 +38,7 @@ use super::{
     transaction::Queued,
 };
 use crate::{
-    notify,
+    notify::{self, Teller},
     server::{self, Server},
     session::{Session, registry::Client},
 };
@@ -358,7 +358,7 @@ fn serve_one(
         return true;
     }
     // What is told so far comes before what the client says about itself.
-    notify::tell_locked(server, db, &mut all.notices);
+    notify::tell_locked(server, db, &mut all.notices, Teller::Command);
     let mut reply = Reply::new(ReplyWriter::new(waiter.version));
     let command = waiter.request.registered.command;
     let changer = db.set_client(client.id);

@@ -354,7 +354,10 @@ fn skip_reply(session: &mut Session, command: &Command, reply: &mut Reply, begun
     }
     session.flags.skip_next = false;
     // What confirms a subscription is a message like those that follow, not a reply.
-    if command.name.ends_with("SUBSCRIBE") && command.group == Group::PubSub {
+    let confirms = !session.flags.in_transaction
+        && command.name.ends_with("SUBSCRIBE")
+        && command.group == Group::PubSub;
+    if confirms {
         return false;
     }
     begun.undo(reply);

@@ -24,7 +24,7 @@ use super::{
     table::Registered,
 };
 use crate::{
-    commands::acl, memcache::note::Note, metrics::WorkerMetrics, notify, server::Server,
+    commands::acl, memcache::note::Note, metrics::WorkerMetrics, notify::{self, Teller}, server::Server,
     session::Session, tracking,
 };
 
@@ -260,6 +260,10 @@ fn run_all(
     let mut clock = Moment::now();
     for queued in &transaction.queued {
         let (registered, args) = (queued.registered, &queued.args());
+        if matches!(registered.command.run, Run::Session(_)) && !all.notices.is_empty() {
+            // Whoever listens from now on has not heard of what was before.
+            notify::tell_locked(&session.server, db, &mut all.notices, Teller::Command);
+        }
         let begun = Begun::at(reply);
         db.begin();
         let result = still_allowed(session, db, queued)
@@ -270,7 +274,7 @@ fn run_all(
         if db.changes.dirty > 0 || !db.changes.is_quiet() {
             all.absorb(std::mem::take(&mut db.changes));
             if all.has_stale() {
-                notify::tell_locked(&session.server, db, &mut all.notices);
+                notify::tell_locked(&session.server, db, &mut all.notices, Teller::Command);
             }
         }
         if session.flags.tracks_reads && registered.command.has(Flag::ReadOnly) {

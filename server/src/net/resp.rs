@@ -332,7 +332,10 @@ impl Protocol for Resp {
             }
         };
         db.flush_statistics();
-        tracking::send_broadcasts(&server);
+        if turn.then != Then::Stack {
+            // The turn goes on there at once.
+            tracking::send_broadcasts(&server);
+        }
         worker.end_turn(&self.session.client, now.millis());
         turn
     }

@@ -27,7 +27,7 @@ use crate::{
         gates,
         table::Registered,
     },
-    notify,
+    notify::{self, Teller},
     persistence::trouble::Trouble,
     session::Session,
     tracking,
@@ -373,7 +373,7 @@ impl Commands<'_, '_, '_> {
         let changes = std::mem::take(&mut self.db.changes);
         self.changes.absorb(changes);
         if self.changes.has_stale() {
-            notify::tell_locked(server, self.db, &mut self.changes.notices);
+            notify::tell_locked(server, self.db, &mut self.changes.notices, Teller::Script);
         }
         if self.session.flags.tracks_reads && registered.command.has(Flag::ReadOnly) {
             tracking::remember(self.session, self.db, registered.command, args);

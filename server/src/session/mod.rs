@@ -159,6 +159,8 @@ impl Session {
         self.user = self.server.acl.default_user().clone();
         self.flags = Flags {
             authenticated,
+            // The reply to RESET is the one that is skipped.
+            skip_next: self.flags.skip_next,
             ..Flags::default()
         };
         self.client.reset();

@@ -26,6 +26,12 @@ impl Db<'_> {
         }
     }
 
+    /// As [`Db::changed`], for commands that tell of the event before they tell of stale copies.
+    pub fn changed_after_event(&mut self, key: Key<'_>, class: EventClass, name: &'static str) {
+        self.changed_inside(key, class, name);
+        self.touch_key(key);
+    }
+
     /// The key is another than it was: fails transactions that watch it, invalidates cached copies, wakes waiters.
     #[inline]
     pub fn touch_key(&mut self, key: Key<'_>) {

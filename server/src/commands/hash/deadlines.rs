@@ -157,10 +157,10 @@ pub(super) fn tell_deadline_set(
     }
     if fields::is_past(db, deadline) {
         fields::count_expired(db, changed.len());
-        db.changed(key, EventClass::Hash, "hexpired");
+        db.changed_after_event(key, EventClass::Hash, "hexpired");
         log_words(db, &[b"HDEL", key.bytes], changed);
     } else {
-        db.changed(key, EventClass::Hash, "hexpire");
+        db.changed_after_event(key, EventClass::Hash, "hexpire");
         log_words(
             db,
             &[
@@ -326,7 +326,7 @@ pub(super) fn tell_persisted(db: &mut Db<'_>, key: Key<'_>, persisted: &[&[u8]])
     if persisted.is_empty() {
         return;
     }
-    db.changed(key, EventClass::Hash, "hpersist");
+    db.changed_after_event(key, EventClass::Hash, "hpersist");
     db.changes.dirty += persisted.len() as u64 - 1;
     let count = persisted.len().to_string();
     log_words(

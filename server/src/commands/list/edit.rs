@@ -118,7 +118,7 @@ fn lrem(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
     let removed = list.remove(count, args.word(3), limits);
     drop(list);
     if removed > 0 {
-        db.changed(key, EventClass::List, "lrem");
+        db.changed_after_event(key, EventClass::List, "lrem");
         db.changes.dirty += removed as u64 - 1;
     }
     reply.integer(removed as i64);
@@ -159,7 +159,7 @@ fn ltrim(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
         // Nothing to log, yet subscribers are told.
         db.notify(key, EventClass::List, "ltrim");
     } else {
-        db.changed(key, EventClass::List, "ltrim");
+        db.changed_after_event(key, EventClass::List, "ltrim");
         db.changes.dirty += len - 1;
     }
     reply.ok();

@@ -81,7 +81,7 @@ pub(super) fn pop_one(db: &mut Db<'_>, key: Key<'_>, end: End, reply: &mut Reply
     };
     list.pop(end, limits, |element| elements::one(element, reply));
     drop(list);
-    db.changed(key, EventClass::List, popped(end));
+    db.changed_after_event(key, EventClass::List, popped(end));
     Ok(true)
 }
 
@@ -112,7 +112,7 @@ fn pop_many(
     removed
         .into_values()
         .for_each(|part| db.keyspace().free(part));
-    db.changed(key, EventClass::List, popped(end));
+    db.changed_after_event(key, EventClass::List, popped(end));
     db.changes.dirty += count as u64 - 1;
     Ok(Some(count))
 }

@@ -111,7 +111,7 @@ impl Transfer {
         }
         db.touch_key(target);
         db.notify(target, EventClass::List, pushed(self.to));
-        db.changed(source, EventClass::List, popped(self.from));
+        db.changed_after_event(source, EventClass::List, popped(self.from));
         Ok(true)
     }
 }

@@ -159,7 +159,7 @@ fn move_member(db: &mut Db<'_>, from: Key<'_>, to: Key<'_>, member: &[u8]) -> Re
     if let Some(mut set) = db.write::<Set>(from)? {
         set.remove(member);
     }
-    db.changed(from, EventClass::Set, "srem");
+    db.changed_after_event(from, EventClass::Set, "srem");
     let added = db
         .write_or_create(to, || Set::with_hint(member, 1, &limits))?
         .add(member, &limits);
@@ -313,6 +313,12 @@ fn spop(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
     }
 }
 
+/// Tells that members were popped.
+fn popped_members(db: &mut Db<'_>, key: Key<'_>, count: usize) {
+    db.changed_after_event(key, EventClass::Set, "spop");
+    db.changes.dirty += count as u64 - 1;
+}
+
 fn spop_one(db: &mut Db<'_>, key: Key<'_>, reply: &mut Reply) -> Result {
     let popped = db
         .write::<Set>(key)?
@@ -320,7 +326,7 @@ fn spop_one(db: &mut Db<'_>, key: Key<'_>, reply: &mut Reply) -> Result {
     match popped {
         None => reply.null(),
         Some(member) => {
-            db.changed(key, EventClass::Set, "spop");
+            db.changed_after_event(key, EventClass::Set, "spop");
             db.changes.log_instead(&[b"SREM", key.bytes, &member]);
             reply.bulk(&member);
         }
@@ -345,7 +351,7 @@ fn spop_many(db: &mut Db<'_>, key: Key<'_>, count: usize, reply: &mut Reply) -> 
         let all = std::mem::take(&mut *set);
         drop(set);
         write_members(&all, reply);
-        changed_members(db, key, popped, "spop");
+        popped_members(db, key, popped);
         db.changes.log_instead(&[b"DEL", key.bytes]);
         db.keyspace().free(all.into_value());
         return Ok(());
@@ -358,7 +364,7 @@ fn spop_many(db: &mut Db<'_>, key: Key<'_>, count: usize, reply: &mut Reply) -> 
         }
     });
     drop(set);
-    changed_members(db, key, popped, "spop");
+    popped_members(db, key, popped);
     for members in logged.chunks(LOGGED_MEMBERS) {
         let mut effect: Vec<&[u8]> = vec![b"SREM", key.bytes];
         effect.extend(members.iter().map(Vec::as_slice));

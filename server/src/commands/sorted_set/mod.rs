@@ -178,11 +178,12 @@ fn write_slice(
 }
 
 /// Removes the entries of these ranks from a set that exists, and says so. Returns how many there were.
-fn remove_ranks(
-    db: &mut Db<'_>,
+fn remove_ranks<'k>(
+    db: &mut Db<'k>,
     key: Key<'_>,
     find: impl FnOnce(&SortedSet) -> Range<usize>,
     event: &'static str,
+    tell: impl FnOnce(&mut Db<'k>, Key<'_>, EventClass, &'static str),
 ) -> Result<usize, storage::Error> {
     let Some(mut set) = db.write::<SortedSet>(key)? else {
         return Ok(0);
@@ -193,16 +194,15 @@ fn remove_ranks(
         return Ok(0);
     }
     if count == set.len() {
-        // With its key a big set is freed on the freeing thread.
+        // A big set is freed on the freeing thread.
+        let all = std::mem::take(&mut *set);
         drop(set);
-        db.delete(key);
-        db.changed(key, EventClass::SortedSet, event);
-        db.notify(key, EventClass::Generic, "del");
+        db.keyspace().free(all.into_value());
     } else {
         set.remove_range(ranks);
         drop(set);
-        db.changed(key, EventClass::SortedSet, event);
     }
+    tell(db, key, EventClass::SortedSet, event);
     db.changes.dirty += count as u64 - 1;
     Ok(count)
 }

@@ -63,7 +63,13 @@ fn take(
         write_entries(reply, set, ranks.clone(), order, shown);
         ranks
     };
-    Ok(remove_ranks(db, key, find, end.event())?)
+    Ok(remove_ranks(
+        db,
+        key,
+        find,
+        end.event(),
+        Db::changed_after_event,
+    )?)
 }
 
 pub(super) const ZPOPMIN: Command = Command {

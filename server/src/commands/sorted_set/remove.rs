@@ -36,7 +36,7 @@ fn zrem(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
         }
     }
     if removed > 0 {
-        db.changed(key, EventClass::SortedSet, "zrem");
+        db.changed_after_event(key, EventClass::SortedSet, "zrem");
         db.changes.dirty += removed - 1;
     }
     reply.integer(removed as i64);
@@ -111,7 +111,7 @@ fn remove_range(
     reply: &mut Reply,
 ) -> Result {
     let find = |set: &SortedSet| bounds.ranks(set, Order::Ascending);
-    let removed = remove_ranks(db, args.key(1), find, event)?;
+    let removed = remove_ranks(db, args.key(1), find, event, Db::changed)?;
     reply.integer(removed as i64);
     Ok(())
 }

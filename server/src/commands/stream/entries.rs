@@ -216,10 +216,11 @@ fn xadd(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
     let (length, first) = (stream.len(), stream.first_id());
     drop(opened);
     write_id(reply, id);
-    db.changed(key, EventClass::Stream, "xadd");
+    db.changed_inside(key, EventClass::Stream, "xadd");
     if trimmed > 0 {
         db.notify(key, EventClass::Stream, "xtrim");
     }
+    db.touch_key(key);
     if db
         .changes
         .listeners
@@ -423,7 +424,7 @@ fn xtrim(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
     let (length, first) = (stream.len(), stream.first_id());
     drop(stream);
     if trimmed > 0 {
-        db.changed(key, EventClass::Stream, "xtrim");
+        db.changed_after_event(key, EventClass::Stream, "xtrim");
         db.changes.dirty += trimmed as u64 - 1;
         if trim.approximate {
             let words = options.exact_words(args, length, first);
