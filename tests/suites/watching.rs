@@ -219,3 +219,99 @@ fn class_10_the_tracking_table_is_bounded() {
     assert!(statistics.contains("tracking_total_keys:10\r\n"));
     assert_eq!(told, 90);
 }
+
+#[test]
+fn stale_copies_are_told_of_before_or_after_the_event_as_valkey_has_it() {
+    let server = Server::start(&Options::new());
+    let mut writer = server.connect();
+    writer.line("CONFIG SET notify-keyspace-events EA");
+    for (setup, command, told) in [
+        ("SET k v", "APPEND k w", "invalidate append"),
+        ("RPUSH k a b", "LPOP k", "lpop invalidate"),
+        ("RPUSH k a", "LPOP k", "lpop del invalidate"),
+        ("RPUSH k a", "RPUSH k b", "invalidate rpush"),
+        ("SADD k a", "SPOP k", "spop del invalidate"),
+        ("SADD k a b", "SREM k a", "invalidate srem"),
+        ("ZADD k 1 a 2 b", "ZREM k a", "zrem invalidate"),
+        (
+            "ZADD k 1 a 2 b",
+            "ZREMRANGEBYRANK k 0 0",
+            "invalidate zremrangebyrank",
+        ),
+        ("ZADD k 1 a", "ZPOPMIN k", "zpopmin del invalidate"),
+        (
+            "HSET k f v",
+            "HEXPIRE k 100 FIELDS 1 f",
+            "hexpire invalidate",
+        ),
+        ("XADD k 1-1 f v", "XADD k 2-1 f v", "xadd invalidate"),
+        ("SET k v", "RENAME k l", "invalidate rename_from rename_to"),
+    ] {
+        writer.line("FLUSHALL");
+        writer.line(setup);
+        let mut listener = server.connect();
+        listener.line("HELLO 3");
+        listener.line("CLIENT TRACKING ON");
+        listener.line("PSUBSCRIBE __keyevent@*");
+        listener.line("EXISTS k");
+        writer.line(command);
+        let told: Vec<&str> = told.split(' ').collect();
+        let heard: Vec<String> = told
+            .iter()
+            .map(|_| {
+                let push = show_raw(&listener.reply().expect("a message"));
+                let of_event = push.split("__keyevent@0__:").nth(1);
+                let name = of_event.unwrap_or("invalidate");
+                name.split(['\\', '\r', ' '])
+                    .next()
+                    .unwrap_or_default()
+                    .to_owned()
+            })
+            .collect();
+        assert_eq!(heard, told, "{command}");
+    }
+}
+
+#[test]
+fn those_who_listen_to_prefixes_are_told_of_what_was_changed_since() {
+    let server = Server::start(&Options::new());
+    let mut client = server.connect();
+    client.line("HELLO 3");
+    let told = |client: &mut Wire, line: &str| {
+        client.send_command(&split_line(line));
+        show_raw(&client.reply().expect("a reply"))
+    };
+    told(&mut client, "CLIENT TRACKING ON BCAST PREFIX k NOLOOP");
+    // A script's changes are nobody's own.
+    told(
+        &mut client,
+        "EVAL \"return redis.call('SET', KEYS[1], 1)\" 1 key",
+    );
+    assert!(show_raw(&client.reply().expect("a push")).contains("key"));
+    // Without a prefix all keys are added to those from before.
+    told(&mut client, "CLIENT TRACKING ON BCAST");
+    let prefixes = told(&mut client, "CLIENT TRACKINGINFO");
+    assert!(prefixes.contains("*2"), "{prefixes}");
+    let refused = told(&mut client, "CLIENT TRACKING ON BCAST PREFIX k1");
+    assert!(refused.contains("an existing prefix ''"), "{refused}");
+}
+
+#[test]
+fn replies_that_are_off_stay_off_in_transactions() {
+    let server = Server::start(&Options::new());
+    let mut client = server.connect();
+    exchange(
+        &mut client,
+        &[
+            "CLIENT REPLY OFF",
+            "MULTI",
+            "SUBSCRIBE c",
+            "DISCARD",
+            "CLIENT REPLY ON",
+            "CLIENT REPLY SKIP",
+            "RESET",
+            "PING",
+        ],
+        "+OK +PONG ",
+    );
+}
