@@ -24,8 +24,13 @@ use super::{
     table::Registered,
 };
 use crate::{
-    commands::acl, memcache::note::Note, metrics::WorkerMetrics, notify::{self, Teller}, server::Server,
-    session::Session, tracking,
+    commands::acl,
+    memcache::note::Note,
+    metrics::WorkerMetrics,
+    notify::{self, Teller},
+    server::Server,
+    session::Session,
+    tracking,
 };
 
 /// A command as it was sent, kept until EXEC.
