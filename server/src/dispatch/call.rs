@@ -29,7 +29,7 @@ use crate::{
 ///
 /// # Errors
 /// Outside, `BUSY`: the lock is held for long, and nothing ran. Inside, the command's own.
-#[inline]
+#[inline(always)]
 pub(super) fn run_on_key(
     session: &Session,
     db: &mut Db<'_>,
@@ -101,7 +101,7 @@ pub(super) fn run(
 }
 
 /// Serves those who wait for what a command changed, releases its locks, and tells everybody else what it did.
-#[inline]
+#[inline(always)]
 pub fn release(server: &Server, db: &mut Db<'_>) {
     if !db.changes.ready.is_empty() {
         blocking::serve(server, db);
@@ -249,7 +249,7 @@ pub fn attempt(
 }
 
 /// Calls a handler of data that may panic, then deletes what it met expired and collects what it has for the log.
-#[inline]
+#[inline(always)]
 fn guarded<R>(
     server: &Server,
     db: &mut Db<'_>,

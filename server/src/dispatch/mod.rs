@@ -258,7 +258,7 @@ impl Begun {
 }
 
 /// Ends a command that ran: counts it, notes it where it stands out or is to be shown, and answers its error.
-#[inline]
+#[inline(always)]
 #[expect(
     clippy::too_many_arguments,
     reason = "the one end of all ways to run a command"
