@@ -36,20 +36,7 @@ const CONFIG: Command = Command {
     run: Run::Container,
     subcommands: &[&GET, &HELP, &RESETSTAT, &REWRITE, &SET],
 };
-const HELP: Command = Command {
-    name: "HELP",
-    syntax: "",
-    summary: "Lists the subcommands.",
-    since: "5.0.0",
-    complexity: "O(1)",
-    group: Group::Server,
-    arity: Exactly(2),
-    keys: &[],
-    flags: &[Flag::Loading, Flag::Stale],
-    categories: &[],
-    run: Run::Session(help),
-    subcommands: &[],
-};
+const HELP: Command = super::help::subcommand("5.0.0", Group::Server, &[], help);
 
 const GET: Command = Command {
     name: "GET",

@@ -200,20 +200,7 @@ fn object_refcount(db: &Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
     Ok(())
 }
 
-const OBJECT_HELP: Command = Command {
-    name: "HELP",
-    syntax: "",
-    summary: "Lists the subcommands.",
-    since: "6.2.0",
-    complexity: "O(1)",
-    group: Group::Generic,
-    arity: Exactly(2),
-    keys: &[],
-    flags: &[Flag::Loading, Flag::Stale],
-    categories: &[],
-    run: Run::Session(object_help),
-    subcommands: &[],
-};
+const OBJECT_HELP: Command = super::help::subcommand("6.2.0", Group::Generic, &[], object_help);
 
 fn object_help(_session: &mut Session, _args: &Args<'_>, reply: &mut Reply) -> Result {
     super::help(reply, "OBJECT", OBJECT_HELP_LINES);

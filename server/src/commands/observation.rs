@@ -58,20 +58,7 @@ const SLOWLOG: Command = Command {
     run: Run::Container,
     subcommands: &[&SLOWLOG_GET, &SLOWLOG_HELP, &SLOWLOG_LEN, &SLOWLOG_RESET],
 };
-const SLOWLOG_HELP: Command = Command {
-    name: "HELP",
-    syntax: "",
-    summary: "Lists the subcommands.",
-    since: "6.2.0",
-    complexity: "O(1)",
-    group: Group::Server,
-    arity: Exactly(2),
-    keys: &[],
-    flags: &[Flag::Loading, Flag::Stale],
-    categories: &[],
-    run: Run::Session(help),
-    subcommands: &[],
-};
+const SLOWLOG_HELP: Command = super::help::subcommand("6.2.0", Group::Server, &[], help);
 const SLOWLOG_GET: Command = Command {
     name: "GET",
     syntax: "[count]",
@@ -156,20 +143,7 @@ const COMMANDLOG: Command = Command {
         &COMMANDLOG_RESET,
     ],
 };
-const COMMANDLOG_HELP: Command = Command {
-    name: "HELP",
-    syntax: "",
-    summary: "Lists the subcommands.",
-    since: "8.1.0",
-    complexity: "O(1)",
-    group: Group::Server,
-    arity: Exactly(2),
-    keys: &[],
-    flags: &[Flag::Loading, Flag::Stale],
-    categories: &[],
-    run: Run::Session(help),
-    subcommands: &[],
-};
+const COMMANDLOG_HELP: Command = super::help::subcommand("8.1.0", Group::Server, &[], help);
 const COMMANDLOG_GET: Command = Command {
     name: "GET",
     syntax: "count <SLOW | LARGE-REQUEST | LARGE-REPLY>",
@@ -298,20 +272,7 @@ const LATENCY: Command = Command {
         &RESET,
     ],
 };
-const LATENCY_HELP: Command = Command {
-    name: "HELP",
-    syntax: "",
-    summary: "Lists the subcommands.",
-    since: "2.8.13",
-    complexity: "O(1)",
-    group: Group::Server,
-    arity: Exactly(2),
-    keys: &[],
-    flags: &[Flag::Loading, Flag::Stale],
-    categories: &[],
-    run: Run::Session(help),
-    subcommands: &[],
-};
+const LATENCY_HELP: Command = super::help::subcommand("2.8.13", Group::Server, &[], help);
 const LATEST: Command = Command {
     name: "LATEST",
     syntax: "",

@@ -293,20 +293,7 @@ const PUBSUB: Command = Command {
     ],
 };
 
-const HELP: Command = Command {
-    name: "HELP",
-    syntax: "",
-    summary: "Lists the subcommands.",
-    since: "6.2.0",
-    complexity: "O(1)",
-    group: Group::PubSub,
-    arity: Exactly(2),
-    keys: &[],
-    flags: &[Flag::Loading, Flag::Stale],
-    categories: &[],
-    run: Run::Session(help),
-    subcommands: &[],
-};
+const HELP: Command = super::help::subcommand("6.2.0", Group::PubSub, &[], help);
 
 const CHANNELS: Command = Command {
     name: "CHANNELS",

@@ -200,20 +200,7 @@ const MEMORY: Command = Command {
         &USAGE,
     ],
 };
-const HELP: Command = Command {
-    name: "HELP",
-    syntax: "",
-    summary: "Lists the subcommands.",
-    since: "4.0.0",
-    complexity: "O(1)",
-    group: Group::Server,
-    arity: Exactly(2),
-    keys: &[],
-    flags: &[Flag::Loading, Flag::Stale],
-    categories: &[],
-    run: Run::Session(help),
-    subcommands: &[],
-};
+const HELP: Command = super::help::subcommand("4.0.0", Group::Server, &[], help);
 const USAGE: Command = Command {
     name: "USAGE",
     syntax: "key [SAMPLES count]",

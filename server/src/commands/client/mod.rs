@@ -67,20 +67,7 @@ const CLIENT: Command = Command {
         &UNPAUSE,
     ],
 };
-const HELP: Command = Command {
-    name: "HELP",
-    syntax: "",
-    summary: "Lists the subcommands.",
-    since: "5.0.0",
-    complexity: "O(1)",
-    group: Group::Connection,
-    arity: Exactly(2),
-    keys: &[],
-    flags: &[Flag::Loading, Flag::Stale],
-    categories: &[],
-    run: Run::Session(help),
-    subcommands: &[],
-};
+const HELP: Command = crate::commands::help::subcommand("5.0.0", Group::Connection, &[], help);
 
 const ID: Command = Command {
     name: "ID",

@@ -43,20 +43,8 @@ const COMMAND: Command = Command {
         &LIST,
     ],
 };
-const HELP: Command = Command {
-    name: "HELP",
-    syntax: "",
-    summary: "Lists the subcommands.",
-    since: "5.0.0",
-    complexity: "O(1)",
-    group: Group::Server,
-    arity: Exactly(2),
-    keys: &[],
-    flags: &[Flag::Loading, Flag::Stale],
-    categories: &[Category::Connection],
-    run: Run::Session(help),
-    subcommands: &[],
-};
+const HELP: Command =
+    crate::commands::help::subcommand("5.0.0", Group::Server, &[Category::Connection], help);
 
 const COUNT: Command = Command {
     name: "COUNT",

@@ -293,20 +293,8 @@ fn consumers(db: &Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
     Ok(())
 }
 
-const INFO_HELP: Command = Command {
-    name: "HELP",
-    syntax: "",
-    summary: "Lists the subcommands.",
-    since: "5.0.0",
-    complexity: "O(1)",
-    group: Group::Stream,
-    arity: Exactly(2),
-    keys: &[],
-    flags: &[Flag::Loading, Flag::Stale],
-    categories: &[Category::Stream],
-    run: Run::Session(help),
-    subcommands: &[],
-};
+const INFO_HELP: Command =
+    crate::commands::help::subcommand("5.0.0", Group::Stream, &[Category::Stream], help);
 
 fn help(_session: &mut Session, _args: &Args<'_>, reply: &mut Reply) -> Result {
     crate::commands::help(reply, "XINFO", HELP_LINES);
