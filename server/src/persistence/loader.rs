@@ -4,7 +4,6 @@
 //! read the batches' values and put them in. Entries have no order among them, so none is kept.
 
 use std::{
-    collections::VecDeque,
     io::Read,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
@@ -41,9 +40,8 @@ const QUEUED: usize = 4;
 /// Batches that are put in before threads are started for more.
 const FEW: usize = 8;
 
-/// Entries that are read before the first of them is put in, so that the places for their keys come into the cache
-/// meanwhile.
-const AHEAD: usize = 16;
+/// Entries that are read before they are put in, some for each shard.
+const AHEAD: usize = 2048;
 
 /// What to do with a key that is there already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -306,30 +304,68 @@ impl Loader<'_> {
         loaded: &mut Loaded,
     ) -> Result<(), (u64, String)> {
         let limits = Limits::from(&self.server.keyspace.settings);
-        let mut ahead = VecDeque::with_capacity(AHEAD + 1);
+        let mut waiting = Waiting::new(self.keyspace);
         let read = batch.read(limits, self.expired_by(), |record| {
-            if let Record::Entry(entry) = &record {
-                let hash = storage::hash::hash(&entry.key);
-                self.keyspace.prefetch(db.index(), hash);
-            }
-            ahead.push_back(record);
-            if ahead.len() <= AHEAD {
+            let Some(entry) = self.let_in(db, record, loaded) else {
+                return Ok(());
+            };
+            waiting.add(self.keyspace, entry);
+            if waiting.len < AHEAD {
                 return Ok(());
             }
-            let first = ahead.pop_front().expect("it is not empty");
-            self.put_record(db, first, loaded)
+            self.put_waiting(db, &mut waiting, loaded)
         });
         if let Err(BatchError::Refused(reason)) = read {
             return Err((batch.position(), reason));
         }
-        for record in ahead {
-            self.put_record(db, record, loaded)
-                .map_err(|reason| (batch.position(), reason))?;
-        }
+        self.put_waiting(db, &mut waiting, loaded)
+            .map_err(|reason| (batch.position(), reason))?;
         read.map_err(|error| match error {
             BatchError::Unsound { error, position } => (position, explain(error, position)),
             BatchError::Refused(reason) => (batch.position(), reason),
         })
+    }
+
+    fn put_waiting(
+        &self,
+        db: &mut Db<'_>,
+        waiting: &mut Waiting,
+        loaded: &mut Loaded,
+    ) -> Result<(), String> {
+        waiting.len = 0;
+        let groups = waiting.shards.iter_mut();
+        groups
+            .filter(|group| !group.is_empty())
+            .try_for_each(|group| self.put_group(db, group, loaded))
+    }
+
+    /// Puts in entries of one shard, under its lock, and empties the list.
+    fn put_group(
+        &self,
+        db: &mut Db<'_>,
+        group: &mut Vec<(u64, FileEntry)>,
+        loaded: &mut Loaded,
+    ) -> Result<(), String> {
+        let held = db.is_locked();
+        let before = loaded.keys;
+        if let Some((hash, _)) = group.first()
+            && !held
+        {
+            db.lock(*hash);
+        }
+        // All places come into the cache at the same time.
+        group.iter().for_each(|(hash, _)| db.prefetch(*hash));
+        let mut entries = group.drain(..);
+        let outcome = entries.try_for_each(|(hash, entry)| {
+            put(db, hash, entry, self.existing)?;
+            loaded.keys += 1;
+            Ok(())
+        });
+        if !held {
+            db.unlock();
+        }
+        (before..loaded.keys).for_each(|number| delay_key(self.server, number + 1));
+        outcome
     }
 
     fn put_record(
@@ -338,27 +374,33 @@ impl Loader<'_> {
         record: Record,
         loaded: &mut Loaded,
     ) -> Result<(), String> {
-        match record {
-            Record::EmptyEntry { .. } => loaded.empty += 1,
-            Record::Entry(entry) => {
-                let expired_by = self.expired_by();
-                if entry
-                    .deadline
-                    .is_some_and(|deadline| deadline <= expired_by)
-                {
-                    loaded.expired += 1;
-                    if self.notes_lost {
-                        loaded.lost.push((db.index(), entry.key.into()));
-                    }
-                    return Ok(());
-                }
-                put(db, entry, self.existing)?;
-                loaded.keys += 1;
-                delay_key(self.server, loaded.keys);
+        let Some(entry) = self.let_in(db, record, loaded) else {
+            return Ok(());
+        };
+        let mut group = vec![(storage::hash::hash(&entry.key), entry)];
+        self.put_group(db, &mut group, loaded)
+    }
+
+    /// The entry to be put in, if the record is one; counts those that are left out.
+    fn let_in(&self, db: &Db<'_>, record: Record, loaded: &mut Loaded) -> Option<FileEntry> {
+        let entry = match record {
+            Record::Entry(entry) => entry,
+            Record::EmptyEntry { .. } => {
+                loaded.empty += 1;
+                return None;
             }
-            _ => {}
+            _ => return None,
+        };
+        let expired_by = self.expired_by();
+        let is_over = entry.deadline.is_some_and(|at| at <= expired_by);
+        if is_over {
+            loaded.expired += 1;
+            if self.notes_lost {
+                loaded.lost.push((db.index(), entry.key.into()));
+            }
+            return None;
         }
-        Ok(())
+        Some(entry)
     }
 
     /// Logs what a file says of its origin.
@@ -429,42 +471,60 @@ impl Failure {
     }
 }
 
-fn put(db: &mut Db<'_>, entry: FileEntry, existing: Existing) -> Result<(), String> {
-    let key = Key::new(&entry.key);
-    let held = db.is_locked();
-    if !held {
-        db.lock(key.hash);
+/// Entries that were read and not put in yet, by shard: a lock is taken once for several, whose places come into the cache
+/// together.
+struct Waiting {
+    /// With the keys' hashes.
+    shards: Vec<Vec<(u64, FileEntry)>>,
+    len: usize,
+}
+
+impl Waiting {
+    fn new(keyspace: &Keyspace) -> Waiting {
+        let shards = (0..keyspace.shard_count()).map(|_| Vec::new()).collect();
+        Waiting { shards, len: 0 }
     }
-    let is_new = existing == Existing::Replace || db.entry_mut(key).is_none();
-    if is_new {
-        if let Some(item) = entry.item {
-            db.keyspace().note_cas(item.cas);
+
+    fn add(&mut self, keyspace: &Keyspace, entry: FileEntry) {
+        let hash = storage::hash::hash(&entry.key);
+        self.shards[keyspace.shard_of(hash)].push((hash, entry));
+        self.len += 1;
+    }
+}
+
+/// Puts in an entry whose shard is locked.
+fn put(db: &mut Db<'_>, hash: u64, entry: FileEntry, existing: Existing) -> Result<(), String> {
+    let key = Key {
+        bytes: &entry.key,
+        hash,
+    };
+    if let Some(item) = entry.item {
+        db.keyspace().note_cas(item.cas);
+    }
+    let meta = Meta {
+        deadline: entry.deadline,
+        item: entry.item,
+        access: 0,
+    };
+    match existing {
+        Existing::Replace => db.put(key, entry.value, meta),
+        Existing::Refuse => {
+            if !db.add(key, entry.value, meta) {
+                return Err(format!(
+                    "RDB has duplicated key '{}' in DB {}",
+                    entry.key.escape_ascii(),
+                    db.index()
+                ));
+            }
         }
-        let meta = Meta {
-            deadline: entry.deadline,
-            item: entry.item,
-            access: 0,
-        };
-        db.put(key, entry.value, meta);
-        let (idle, frequency) = (entry.idle_seconds, entry.frequency);
-        if let Some(access) = eviction::restored(db.keyspace(), idle, frequency, db.now())
-            && let Some(entry) = db.peek(key)
-        {
-            entry.set_access(access);
-        }
     }
-    if !held {
-        db.unlock();
+    let (idle, frequency) = (entry.idle_seconds, entry.frequency);
+    if let Some(access) = eviction::restored(db.keyspace(), idle, frequency, db.now())
+        && let Some(entry) = db.peek(key)
+    {
+        entry.set_access(access);
     }
-    if is_new {
-        Ok(())
-    } else {
-        Err(format!(
-            "RDB has duplicated key '{}' in DB {}",
-            entry.key.escape_ascii(),
-            db.index()
-        ))
-    }
+    Ok(())
 }
 
 /// Holds up loading after each key, or after one in so many: `key-load-delay`, for tests.

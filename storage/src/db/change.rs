@@ -90,6 +90,28 @@ impl Db<'_> {
         self.put_entry(key, Entry::new(key.bytes, value, meta));
     }
 
+    /// Adds a key as a file has it, which nobody is to hear of. False, and nothing is added, if there is one already.
+    pub fn add(&mut self, key: Key<'_>, value: Value, meta: Meta) -> bool {
+        let index = self.index;
+        let number = self.keyspace.shard_of(key.hash);
+        let table = &mut locked_shard(&mut self.locked, number).tables[index];
+        if table.find(key.hash, key.bytes).is_some() {
+            return false;
+        }
+        let eviction = &self.keyspace.eviction;
+        let access = self.tracker.fresh(eviction, key.hash, self.now);
+        let entry = Entry::new(key.bytes, value, meta);
+        entry.look().set_access(access);
+        table.insert(key.hash, entry);
+        true
+    }
+
+    /// Brings the place of a key that may be added towards the cache.
+    #[inline]
+    pub fn prefetch(&self, hash: u64) {
+        self.table(hash).prefetch_place(hash);
+    }
+
     /// Sets the key to a string of bytes, copied once.
     #[inline]
     pub fn put_bytes(&mut self, key: Key<'_>, bytes: &[u8], meta: Meta) {

@@ -296,6 +296,15 @@ impl<R: Read> Reader<R> {
             Length::Compressed => {
                 let packed_len = self.length()?;
                 let len = usize::try_from(self.length()?).map_err(|_| Error::Corrupt("length"))?;
+                let ready = self.end - self.start;
+                if let Some(packed_len) = usize::try_from(packed_len)
+                    .ok()
+                    .filter(|&packed_len| packed_len <= ready)
+                {
+                    let from = self.start;
+                    self.start += packed_len;
+                    return lzf::decompress(&self.buffer[from..self.start], len, out);
+                }
                 let mut packed = Vec::new();
                 self.append(packed_len, &mut packed)?;
                 lzf::decompress(&packed, len, out)
