@@ -1,6 +1,7 @@
 //! Data on disk.
 
 pub mod aof;
+mod data_file;
 pub mod loader;
 pub mod loading;
 pub mod recovery;

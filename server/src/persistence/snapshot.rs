@@ -6,7 +6,7 @@
 use std::{
     cell::Cell,
     fs::{self, File},
-    io::{self, Seek, Write},
+    io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{
@@ -18,26 +18,23 @@ use std::{
     time::{Duration, Instant},
 };
 
+use parking_lot::Mutex;
 use storage::{
     db::Db,
-    entry::EntryRef,
-    eviction,
-    keyspace::Keyspace,
-    rdb::file::{ChecksumCheck, EntryToWrite, FileDialect, FileWriter},
     snapshot::{Ready, Size},
-    time::Timestamp,
 };
 
+use super::data_file::{Courtesy, DataFile, Portion};
 use crate::{
-    config::{self, Settings},
+    config::Settings,
     log,
     persistence::trouble::reason,
     replication::Standing,
     server::{self, Server},
 };
 
-/// Bytes after which a file is forced to disk while it is written, so that the last fsync is short.
-const SYNC_STEP: u64 = 4 << 20;
+/// Threads beyond which writing the file is what takes the time.
+const MAX_THREADS: usize = 8;
 /// Which part of the memory in use the entries may take that have changed since the cut and wait to be written: so
 /// that with what the allocator needs for them it is a tenth.
 const BACKLOG_SHARE: usize = 12;
@@ -161,7 +158,7 @@ pub enum Purpose {
 }
 
 /// Writes all data as of one instant to `path` and forces it to disk. `at_cut` runs at that instant, with every shard
-/// locked; `progress` runs after each entry and may end it all.
+/// locked; `progress` runs after each entry and may end it all. Threads that find a processor free help.
 ///
 /// Waits for another snapshot that runs.
 ///
@@ -172,7 +169,7 @@ pub fn write(
     path: &Path,
     purpose: Purpose,
     at_cut: impl FnOnce(),
-    mut progress: impl FnMut() -> io::Result<()>,
+    progress: impl Fn() -> io::Result<()> + Sync,
 ) -> io::Result<()> {
     let output = File::create(path)?;
     let ready = Ready::wait(&server.keyspace);
@@ -185,16 +182,23 @@ pub fn write(
     });
     drop(applying);
     let standing = standing.filter(|_| purpose == Purpose::Snapshot);
-    let mut file = DataFile::begin(server, output, purpose, standing, snapshot.sizes())?;
+    let file = DataFile::begin(server, output, purpose, standing, snapshot.sizes())?;
+    let file = Mutex::new(file);
     let snapshots = &server.snapshots;
     let limit = (storage::alloc::allocated_bytes() / BACKLOG_SHARE).max(MIN_BACKLOG);
     snapshots.backlog_limit.store(limit, Ordering::Relaxed);
     snapshots.peak_bytes.store(0, Ordering::Relaxed);
-    let walked = snapshot.walk(|database, entry| {
-        file.entry(&server.keyspace, database, entry)?;
-        let waiting = server.keyspace.snapshot_bytes();
-        snapshots.peak_bytes.fetch_max(waiting, Ordering::Relaxed);
-        progress()
+    let walked = snapshot.walk_together(threads(server), |number, part| {
+        let mut portion = Portion::of(&file);
+        let mut courtesy = if number > 0 { Courtesy::begin() } else { None };
+        part.walk(|database, entry| {
+            portion.entry(&server.keyspace, database, entry)?;
+            let waiting = server.keyspace.snapshot_bytes();
+            snapshots.peak_bytes.fetch_max(waiting, Ordering::Relaxed);
+            courtesy.iter_mut().for_each(Courtesy::yield_if_due);
+            progress()
+        })?;
+        portion.hand_over()
     });
     snapshots.backlog_limit.store(usize::MAX, Ordering::Relaxed);
     let last_peak = match purpose {
@@ -206,7 +210,17 @@ pub fn write(
         Ordering::Relaxed,
     );
     walked?;
-    file.finish()
+    file.into_inner().finish()
+}
+
+/// How many threads write a file.
+fn threads(server: &Server) -> usize {
+    let is_delayed = server.config.settings().rdb_key_save_delay != 0;
+    let is_told = Courtesy::begin().is_some();
+    match is_told && !is_delayed {
+        true => server.metrics.workers.len().min(MAX_THREADS),
+        false => 1,
+    }
 }
 
 /// Writes all data while every shard is locked, so that nothing changes after it.
@@ -221,153 +235,6 @@ fn write_locked(
     let mut file = DataFile::begin(server, output, Purpose::Snapshot, standing, &sizes)?;
     db.each_entry(|database, entry| file.entry(&server.keyspace, database, entry))?;
     file.finish()
-}
-
-/// What a file tells of an entry's last use: what the eviction policy needs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Access {
-    Idle,
-    Frequency,
-    Untold,
-}
-
-impl Access {
-    fn of(policy: &str) -> Access {
-        if policy.ends_with("-lru") {
-            Access::Idle
-        } else if policy.ends_with("-lfu") && !policy.ends_with("-tinylfu") {
-            Access::Frequency
-        } else {
-            Access::Untold
-        }
-    }
-}
-
-/// A file on its way to the disk.
-struct DataFile {
-    writer: FileWriter<Syncing>,
-    database: Option<usize>,
-    access: Access,
-    now: Timestamp,
-    checksum: ChecksumCheck,
-}
-
-impl DataFile {
-    fn begin(
-        server: &Server,
-        output: File,
-        purpose: Purpose,
-        standing: Option<Standing>,
-        sizes: &[Size],
-    ) -> io::Result<DataFile> {
-        let settings = server.config.settings();
-        let sink = Syncing {
-            file: output,
-            in_steps: settings.rdb_save_incremental_fsync,
-            unsynced: 0,
-        };
-        let mut writer = FileWriter::new(sink, FileDialect::Oldest, settings.rdbcompression)?;
-        let now = server::now();
-        let base = u8::from(purpose == Purpose::LogBase).to_string();
-        let bits = usize::BITS.to_string();
-        let notes: [(&str, &str); 5] = [
-            ("valkey-ver", config::VALKEY_VERSION),
-            ("redis-bits", &bits),
-            ("ctime", &now.seconds().to_string()),
-            ("used-mem", &storage::alloc::allocated_bytes().to_string()),
-            ("aof-base", &base),
-        ];
-        for (key, value) in notes {
-            writer.note(key.as_bytes(), value.as_bytes())?;
-        }
-        if let Some(standing) = standing {
-            standing.note_in(&mut writer)?;
-        }
-        for library in server.scripting.functions.all() {
-            writer.function(&library.code)?;
-        }
-        if purpose == Purpose::Snapshot {
-            let total: usize = sizes.iter().map(|size| size.entries).sum();
-            let counter = &server.snapshots.keys_total;
-            counter.store(total as u64, Ordering::Relaxed);
-        }
-        let mut database = None;
-        for (number, size) in sizes.iter().enumerate() {
-            if size.entries > 0 {
-                let (entries, deadlines) = (size.entries as u64, size.deadlines as u64);
-                writer.database(number as u64, entries, deadlines)?;
-                database = Some(number);
-            }
-        }
-        Ok(DataFile {
-            writer,
-            database,
-            access: Access::of(settings.maxmemory_policy.name()),
-            now,
-            checksum: if settings.rdbchecksum {
-                ChecksumCheck::On
-            } else {
-                ChecksumCheck::Off
-            },
-        })
-    }
-
-    fn entry(
-        &mut self,
-        keyspace: &Keyspace,
-        database: usize,
-        entry: EntryRef<'_>,
-    ) -> io::Result<()> {
-        if self.database != Some(database) {
-            self.database = Some(database);
-            self.writer.select(database as u64)?;
-        }
-        let (mut idle, mut frequency) = (None, None);
-        match self.access {
-            Access::Idle => idle = eviction::idle_seconds(keyspace, entry.access(), self.now),
-            Access::Frequency => frequency = eviction::frequency(keyspace, entry, self.now),
-            Access::Untold => {}
-        }
-        self.writer.entry(EntryToWrite {
-            key: entry.key(),
-            value: entry.value(),
-            deadline: entry.deadline(),
-            idle_seconds: idle.map(u64::from),
-            frequency,
-            item: entry.item(),
-        })
-    }
-
-    fn finish(self) -> io::Result<()> {
-        let head = self.writer.head();
-        let mut file = self.writer.finish(self.checksum)?.file;
-        file.rewind()?;
-        file.write_all(head)?;
-        file.sync_all()
-    }
-}
-
-/// A file that is forced to disk every now and then.
-struct Syncing {
-    file: File,
-    in_steps: bool,
-    unsynced: u64,
-}
-
-impl Write for Syncing {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.file.write(bytes)?;
-        self.unsynced += written as u64;
-        if self.in_steps && self.unsynced >= SYNC_STEP {
-            self.unsynced = 0;
-            self.file.sync_data()?;
-        }
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
-    }
 }
 
 /// Puts a whole file in the place of the one that was there.

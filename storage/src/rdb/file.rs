@@ -459,6 +459,45 @@ impl<W: Write> FileWriter<W> {
         })
     }
 
+    /// For entries that another writer appends to its file, of the same dialect: no head, no checksum.
+    pub fn portion(sink: W, dialect: FileDialect, compress: bool) -> Self {
+        let mut writer = Writer::new(sink, compress);
+        writer.stop_summing();
+        Self {
+            writer,
+            dialect,
+            head: dialect.head(),
+        }
+    }
+
+    /// Adds entries that another writer wrote.
+    ///
+    /// # Errors
+    /// The sink's.
+    pub fn append(&mut self, entries: &[u8]) -> io::Result<()> {
+        self.writer.append(entries)
+    }
+
+    /// Takes over the head that entries of another writer need.
+    pub fn raise_head(&mut self, head: &'static [u8; HEAD_LEN]) {
+        if head != self.dialect.head() {
+            self.head = head;
+        }
+    }
+
+    /// Passes on what was collected.
+    ///
+    /// # Errors
+    /// The sink's.
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.writer.flush()
+    }
+
+    /// Bytes written so far.
+    pub fn position(&self) -> u64 {
+        self.writer.position()
+    }
+
     /// # Errors
     /// The sink's.
     pub fn note(&mut self, key: &[u8], value: &[u8]) -> io::Result<()> {

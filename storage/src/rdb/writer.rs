@@ -16,7 +16,8 @@ const MIN_COMPRESSED_LEN: usize = 21;
 pub struct Writer<W> {
     sink: W,
     buffer: Vec<u8>,
-    checksum: Crc64,
+    /// `None`: nobody asks for it.
+    checksum: Option<Crc64>,
     compress: bool,
     /// Bytes passed on.
     passed: u64,
@@ -28,7 +29,7 @@ impl<W: io::Write> Writer<W> {
         Self {
             sink,
             buffer: Vec::new(),
-            checksum: Crc64::new(),
+            checksum: Some(Crc64::new()),
             compress,
             passed: 0,
         }
@@ -61,11 +62,27 @@ impl<W: io::Write> Writer<W> {
         &mut self.sink
     }
 
-    /// The checksum of everything written so far.
+    /// Lets nobody ask for the checksum.
+    pub fn stop_summing(&mut self) {
+        self.checksum = None;
+    }
+
+    /// The checksum of everything written so far; 0 if nothing is summed.
     pub fn checksum(&self) -> u64 {
-        let mut checksum = self.checksum;
+        let Some(mut checksum) = self.checksum else {
+            return 0;
+        };
         checksum.update(&self.buffer);
         checksum.value()
+    }
+
+    /// Writes many bytes, which are not collected first.
+    ///
+    /// # Errors
+    /// The sink's.
+    pub fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.pass_on()?;
+        self.put(bytes)
     }
 
     /// # Errors
@@ -146,12 +163,21 @@ impl<W: io::Write> Writer<W> {
     }
 
     fn pass_on(&mut self) -> io::Result<()> {
-        self.checksum.update(&self.buffer);
-        self.sink.write_all(&self.buffer)?;
-        self.passed += self.buffer.len() as u64;
-        self.buffer.clear();
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let outcome = self.put(&buffer);
+        buffer.clear();
         // A huge string may have made it huge.
-        self.buffer.shrink_to(2 * BUFFER_LEN);
+        buffer.shrink_to(2 * BUFFER_LEN);
+        self.buffer = buffer;
+        outcome
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if let Some(checksum) = &mut self.checksum {
+            checksum.update(bytes);
+        }
+        self.sink.write_all(bytes)?;
+        self.passed += bytes.len() as u64;
         Ok(())
     }
 }

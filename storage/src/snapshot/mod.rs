@@ -19,6 +19,7 @@ mod tests;
 use std::{
     convert::Infallible,
     error, fmt, io,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -26,6 +27,8 @@ use std::{
     },
     thread,
 };
+
+use parking_lot::Mutex;
 
 use crate::{
     entry::{Entry, EntryRef},
@@ -100,12 +103,12 @@ pub struct Ready<'k> {
 /// A snapshot to be walked. Dropping it walks what is left without looking.
 pub struct Snapshot<'k> {
     ready: Ready<'k>,
-    pieces: Receiver<Piece>,
+    pieces: Mutex<Receiver<Piece>>,
     /// It lacks what writers no longer handed over.
     given_up: Arc<AtomicBool>,
     sizes: Vec<Size>,
-    /// The shard that the walk is in.
-    shard: usize,
+    /// The first shard that no thread has begun with.
+    next_shard: AtomicUsize,
 }
 
 /// More has changed since the cut than may wait for the walk.
@@ -208,10 +211,10 @@ impl<'k> Ready<'k> {
         drop(shards);
         Snapshot {
             ready: self,
-            pieces,
+            pieces: Mutex::new(pieces),
             given_up,
             sizes,
-            shard: 0,
+            next_shard: AtomicUsize::new(0),
         }
     }
 }
@@ -235,50 +238,115 @@ impl Snapshot<'_> {
     ///
     /// # Errors
     /// The first that `visit` makes, or [`GivenUp`]; the walk ends there.
-    pub fn walk(
-        mut self,
-        mut visit: impl FnMut(usize, EntryRef<'_>) -> io::Result<()>,
-    ) -> io::Result<()> {
-        let given_up = self.given_up.clone();
-        let check = || match given_up.load(Ordering::Relaxed) {
-            true => Err(io::Error::other(GivenUp)),
-            false => Ok(()),
+    pub fn walk(self, visit: impl FnMut(usize, EntryRef<'_>) -> io::Result<()>) -> io::Result<()> {
+        let ended = AtomicBool::new(false);
+        let part = Part {
+            snapshot: &self,
+            ended: &ended,
         };
-        self.walk_shards(&mut |database, entry| {
-            check()?;
-            visit(database, entry)
-        })?;
-        check()
+        part.walk(visit)?;
+        self.check_whole()
         // Dropping `self` finishes what an error left.
     }
 
+    /// Has several threads walk, this one among them, each of which runs `work` with its number, from 0 on: every entry is
+    /// shown to one.
+    ///
+    /// # Errors
+    /// One that `work` makes, or [`GivenUp`]; the walk ends there for all.
+    pub fn walk_together(
+        self,
+        threads: usize,
+        work: impl Fn(usize, Part<'_, '_>) -> io::Result<()> + Sync,
+    ) -> io::Result<()> {
+        let ended = AtomicBool::new(false);
+        let run = |number| {
+            let part = Part {
+                snapshot: &self,
+                ended: &ended,
+            };
+            let outcome = catch_unwind(AssertUnwindSafe(|| work(number, part)))
+                .unwrap_or_else(|_| Err(panicked()));
+            if outcome.is_err() {
+                ended.store(true, Ordering::Relaxed);
+                // Others may be waiting for what comes of the shard that this thread was in.
+                self.finish();
+            }
+            outcome
+        };
+        let outcomes: Vec<io::Result<()>> = thread::scope(|scope| {
+            let run = &run;
+            let others: Vec<_> = (1..threads)
+                .filter_map(|number| {
+                    let thread = thread::Builder::new().name("snapshot".into());
+                    // Without it the others have more to do.
+                    thread.spawn_scoped(scope, move || run(number)).ok()
+                })
+                .collect();
+            let own = run(0);
+            let joined = others
+                .into_iter()
+                .map(|other| other.join().unwrap_or_else(|_| Err(panicked())));
+            [own].into_iter().chain(joined).collect()
+        });
+        // That others have ended is the reason of none.
+        let failures = outcomes.into_iter().filter_map(Result::err);
+        failures
+            .min_by_key(Ended::is)
+            .map_or_else(|| self.check_whole(), Err)
+    }
+
+    fn check_whole(&self) -> io::Result<()> {
+        match self.given_up.load(Ordering::Relaxed) {
+            true => Err(io::Error::other(GivenUp)),
+            false => Ok(()),
+        }
+    }
+
+    /// Walks what is left without looking.
+    fn finish(&self) {
+        self.next_shard.store(0, Ordering::Relaxed);
+        let nothing: Result<(), Infallible> = self.walk_shards(&mut |_, _| Ok(()));
+        debug_assert!(nothing.is_ok());
+    }
+
     fn walk_shards<E>(
-        &mut self,
+        &self,
         visit: &mut impl FnMut(usize, EntryRef<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
         let keyspace = self.ready.keyspace;
         let mut found = Vec::new();
-        while self.shard < keyspace.shard_count() {
-            let finished = {
-                let mut shard = keyspace.lock(self.shard);
-                shard.walk(&mut found)
-            };
-            for (database, entry) in found.drain(..) {
-                visit(database, entry.look())?;
+        loop {
+            // Relaxed: what is in a shard is seen under its lock.
+            let number = self.next_shard.fetch_add(1, Ordering::Relaxed);
+            if number >= keyspace.shard_count() {
+                break;
             }
-            // Soon, so that what writers send does not pile up.
-            while let Ok(piece) = self.pieces.try_recv() {
-                self.visit_piece(piece, visit)?;
-            }
-            if finished {
-                self.shard += 1;
+            let mut finished = false;
+            while !finished {
+                finished = keyspace.lock(number).walk(&mut found);
+                for (database, entry) in found.drain(..) {
+                    visit(database, entry.look())?;
+                }
+                // Soon, so that what writers send does not pile up.
+                while let Some(piece) = self.piece() {
+                    self.visit_piece(piece, visit)?;
+                }
             }
         }
-        // Every shard has dropped its sink by now, so that this ends.
-        while let Ok(piece) = self.pieces.recv() {
-            self.visit_piece(piece, visit)?;
+        // Every shard drops its sink, so that this ends.
+        loop {
+            let piece = self.pieces.lock().recv();
+            match piece {
+                Ok(piece) => self.visit_piece(piece, visit)?,
+                Err(_) => return Ok(()),
+            }
         }
-        Ok(())
+    }
+
+    /// Something that writers have handed over, unless another thread is taking it.
+    fn piece(&self) -> Option<Piece> {
+        self.pieces.try_lock()?.try_recv().ok()
     }
 
     fn visit_piece<E>(
@@ -305,9 +373,57 @@ impl Snapshot<'_> {
 
 impl Drop for Snapshot<'_> {
     fn drop(&mut self) {
-        let nothing: Result<(), Infallible> = self.walk_shards(&mut |_, _| Ok(()));
-        debug_assert!(nothing.is_ok());
+        self.finish();
     }
+}
+
+/// A thread's part of a walk: what others do not come to first.
+#[derive(Clone, Copy)]
+pub struct Part<'s, 'k> {
+    snapshot: &'s Snapshot<'k>,
+    /// A thread has failed.
+    ended: &'s AtomicBool,
+}
+
+impl Part<'_, '_> {
+    /// As [`Snapshot::walk`].
+    ///
+    /// # Errors
+    /// As for that, or another thread's failure.
+    pub fn walk(
+        self,
+        mut visit: impl FnMut(usize, EntryRef<'_>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        self.snapshot.walk_shards(&mut |database, entry| {
+            self.snapshot.check_whole()?;
+            if self.ended.load(Ordering::Relaxed) {
+                return Err(io::Error::other(Ended));
+            }
+            visit(database, entry)
+        })
+    }
+}
+
+/// Another thread's part of the walk failed.
+#[derive(Clone, Copy, Debug)]
+struct Ended;
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("another thread failed")
+    }
+}
+
+impl error::Error for Ended {}
+
+impl Ended {
+    fn is(error: &io::Error) -> bool {
+        error.get_ref().is_some_and(|inner| inner.is::<Ended>())
+    }
+}
+
+fn panicked() -> io::Error {
+    io::Error::other("internal error")
 }
 
 impl Shard {

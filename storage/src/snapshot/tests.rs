@@ -112,17 +112,18 @@ fn walk_some(snapshot: &mut Snapshot<'_>, steps: u8, data: &mut Data) {
     let keyspace = snapshot.ready.keyspace;
     let mut found = Vec::new();
     for _ in 0..steps {
-        if snapshot.shard >= keyspace.shard_count() {
+        let number = snapshot.next_shard.get_mut();
+        if *number >= keyspace.shard_count() {
             break;
         }
-        let mut shard = keyspace.lock(snapshot.shard);
+        let mut shard = keyspace.lock(*number);
         let unfinished = shard
             .tables
             .iter_mut()
             .any(|table| table.walk_some(1, &mut found));
         if !unfinished {
             shard.snapshot = None;
-            snapshot.shard += 1;
+            *number += 1;
         }
     }
     let mut visit = note(data);
@@ -189,4 +190,60 @@ fn a_snapshot_that_costs_too_much_is_given_up_and_says_so() {
     let mut data = Data::new();
     snapshot.walk(note(&mut data)).expect("nothing has changed");
     assert_eq!(data, all(&keyspace));
+}
+
+#[test]
+fn threads_that_walk_together_see_each_entry_once() {
+    let keyspace = keyspace();
+    for round in 0..20 {
+        (0..=255).for_each(|key| apply(&keyspace, &Change::Set(1, key, round)));
+        let expected = all(&keyspace);
+        let snapshot = Ready::new(&keyspace)
+            .expect("no other runs")
+            .cut(usize::MAX, || ());
+        let seen = Mutex::new(Data::new());
+        thread::scope(|scope| {
+            scope.spawn(|| (0..=255).for_each(|key| apply(&keyspace, &Change::Set(1, key, -1))));
+            let walked = snapshot.walk_together(3, |_, part| {
+                part.walk(|database, entry| note(&mut seen.lock())(database, entry))
+            });
+            walked.expect("nobody fails");
+        });
+        assert_eq!(seen.into_inner(), expected, "round {round}");
+    }
+}
+
+#[test]
+fn a_thread_that_fails_ends_the_walk_for_all() {
+    let keyspace = keyspace();
+    (0..=255).for_each(|key| apply(&keyspace, &Change::Set(0, key, 1)));
+    for panics in [false, true] {
+        let snapshot = Ready::new(&keyspace)
+            .expect("no other runs")
+            .cut(usize::MAX, || ());
+        (0..=255).for_each(|key| apply(&keyspace, &Change::Set(0, key, 2)));
+        let seen = AtomicUsize::new(0);
+        let walked = snapshot.walk_together(3, |_, part| {
+            part.walk(|_, _| match seen.fetch_add(1, Ordering::Relaxed) {
+                20 if panics => panic!("as a value that cannot be written does"),
+                20 => Err(io::Error::other("the disk is full")),
+                _ => Ok(()),
+            })
+        });
+        let error = walked.expect_err("one has failed").to_string();
+        let expected = if panics {
+            "internal error"
+        } else {
+            "the disk is full"
+        };
+        assert_eq!(error, expected);
+        assert_eq!(keyspace.snapshot_bytes(), 0);
+        // The next one is whole.
+        let snapshot = Ready::new(&keyspace)
+            .expect("no other runs")
+            .cut(usize::MAX, || ());
+        let mut data = Data::new();
+        snapshot.walk(note(&mut data)).expect("nothing has changed");
+        assert_eq!(data, all(&keyspace));
+    }
 }
