@@ -7,6 +7,7 @@ pub mod config;
 pub mod digest;
 pub mod dispatch;
 pub mod glob;
+pub mod lanes;
 pub mod log;
 pub mod maintenance;
 pub mod memcache;

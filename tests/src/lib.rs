@@ -7,6 +7,7 @@
 //!   [`grammar`] invents the commands, [`random`] the dice.
 //! - [`notices`] does so and compares what those are told who listen to keyspace events and invalidations.
 //! - [`conversation`] does so with several connections at once, and compares pushes and their order too.
+//! - [`ending`] ends the threads of a test that fails.
 //! - [`proxy`] stands between servers and cuts or stalls their connections.
 //!
 //! `FERRITE_REFERENCE=valkey` points the suites at the real servers instead of Ferrite: a test that fails there states
@@ -17,6 +18,7 @@
 
 pub mod conversation;
 pub mod differential;
+pub mod ending;
 pub mod grammar;
 pub mod notices;
 pub mod proxy;

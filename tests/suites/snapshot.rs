@@ -10,6 +10,7 @@ use std::{
 };
 
 use tests::{
+    ending::Ending,
     server::{Options, Program, Server, locate_peer, missing, new_directory},
     wire::{Wire, find},
 };
@@ -105,6 +106,7 @@ fn class_33_a_snapshot_is_of_one_instant() {
     wire.line("CONFIG SET rdb-key-save-delay 20");
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
+        let _ending = Ending(&stop);
         for teller in 0..TELLERS {
             let (server, stop) = (&server, &stop);
             scope.spawn(move || transfer(server, teller, stop));
@@ -126,7 +128,6 @@ fn class_33_a_snapshot_is_of_one_instant() {
             let expected = (ACCOUNTS as i64 * START, ITEMS as i64);
             assert_eq!(sums(&reader), expected, "snapshot {save}");
         }
-        stop.store(true, Ordering::Relaxed);
     });
     assert!(
         wire.line("INFO persistence")

@@ -19,16 +19,14 @@ use std::{
 use parking_lot::Mutex;
 use protocol::{
     limits::Limits,
-    resp::{
-        reply::{ReplyWriter, Version},
-        request::{RequestParser, Step},
-    },
+    resp::request::{RequestParser, Span, Step},
 };
-use storage::{clock::Moment, db::Db, keyspace::Keyspace, snapshot::Ready};
+use storage::{keyspace::Keyspace, snapshot::Ready};
 
 use crate::{
     config,
-    dispatch::{self, Next, args::Args, command::Reply},
+    dispatch::{self, args::Args, command::Reply},
+    lanes::{Executor, Lanes, Source, Unfinished},
     log,
     persistence::recovery,
     propagation::encode,
@@ -473,30 +471,42 @@ fn given_up() -> io::Error {
 
 /// Applies the stream until the link breaks.
 fn apply(server: &Arc<Server>, link: &Link, wire: Wire, offset: u64) -> io::Result<()> {
-    let Wire { mut output, input } = wire;
-    let patience = Duration::from_secs(server.config.settings().repl_timeout.into());
-    let mut session = Session::internal(server.clone());
-    if let Some(client) = register(server, &output)? {
-        session.client = client;
-    }
-    session.flags.from_primary = true;
-    session.database = server.replication.stream.lock().database.unwrap_or(0);
-    let mut disk = Disk::new(server);
-    let mut applier = Applier {
+    let client = register(server, &wire.output)?;
+    let stream = Stream {
         server,
         link,
-        session,
-        reply: Reply::new(ReplyWriter::new(Version::Resp2)),
-        offset,
-        held: Vec::new(),
+        client,
+        given_up: AtomicBool::new(false),
     };
-    acknowledge(&mut output, offset, disk.offset(server))?;
+    let unfinished = Unfinished::default();
+    let count = server.metrics.workers.len();
+    thread::scope(|scope| {
+        let mut lanes = Lanes::start(scope, server, &stream, &unfinished, count)?;
+        lanes.select(server.replication.stream.lock().database.unwrap_or(0));
+        let applier = Applier {
+            server,
+            stream: &stream,
+            lanes,
+            offset,
+            held: Vec::new(),
+        };
+        follow_stream(applier, wire)
+    })
+}
+
+fn follow_stream(mut applier: Applier<'_>, wire: Wire) -> io::Result<()> {
+    let Wire { mut output, input } = wire;
+    let Applier { server, stream, .. } = applier;
+    let link = stream.link;
+    let patience = Duration::from_secs(server.config.settings().repl_timeout.into());
+    let mut disk = Disk::new(server);
+    acknowledge(&mut output, applier.offset, disk.offset(server))?;
     let mut last_ack = Instant::now();
     let mut last_heard = Instant::now();
     // Somebody waits for this to be on disk.
     let mut owed: Option<(u64, Instant)> = None;
     let mut bytes = input.buffer().to_vec();
-    let mut stream = input.into_inner();
+    let mut input = input.into_inner();
     // Both ends are one socket.
     output.set_read_timeout(Some(ACK_INTERVAL))?;
     loop {
@@ -519,15 +529,12 @@ fn apply(server: &Arc<Server>, link: &Link, wire: Wire, offset: u64) -> io::Resu
         }
         let have = bytes.len();
         bytes.resize(have + CHUNK, 0);
-        let read = stream.read(&mut bytes[have..]);
+        let read = input.read(&mut bytes[have..]);
         bytes.truncate(have + *read.as_ref().unwrap_or(&0));
         match read {
             Ok(0) => return Err(trouble("Connection with primary lost.")),
             Ok(read) => {
-                applier
-                    .session
-                    .client
-                    .note_turn(server::now().millis(), read, 0, 0, None);
+                stream.note_read(read);
                 link.hear();
                 last_heard = Instant::now();
             }
@@ -541,7 +548,11 @@ fn apply(server: &Arc<Server>, link: &Link, wire: Wire, offset: u64) -> io::Resu
         if link.is_stopped() {
             return Ok(());
         }
-        if applier.session.client.is_killed() {
+        if stream
+            .client
+            .as_ref()
+            .is_some_and(|client| client.is_killed())
+        {
             return Err(trouble("the connection to the primary was killed"));
         }
         if last_heard.elapsed() > patience {
@@ -636,12 +647,65 @@ impl Disk {
     }
 }
 
-/// Runs the primary's commands.
-struct Applier<'s> {
+/// The primary's stream as a source of commands.
+struct Stream<'s> {
     server: &'s Arc<Server>,
     link: &'s Link,
-    session: Session,
-    reply: Reply,
+    client: Option<Arc<Client>>,
+    /// A command that had to wait was not run.
+    given_up: AtomicBool,
+}
+
+impl Stream<'_> {
+    fn note_read(&self, bytes: usize) {
+        if let Some(client) = &self.client {
+            client.note_turn(server::now().millis(), bytes, 0, 0, None);
+        }
+    }
+
+    fn failed(name: &[u8], reply: &[u8]) {
+        log::warning(format!(
+            "== CRITICAL == This replica is sending an error to its primary: '{}' after processing the command '{}'",
+            reply.escape_ascii(),
+            name.escape_ascii()
+        ));
+    }
+}
+
+impl Source for Stream<'_> {
+    fn session(&self) -> Session {
+        let mut session = Session::internal(self.server.clone());
+        if let Some(client) = &self.client {
+            session.client = client.clone();
+        }
+        session.flags.from_primary = true;
+        session
+    }
+
+    fn ran(&self, args: &Args<'_>, reply: &mut Reply) {
+        if let Some(bytes) = reply.writer.output_mut().as_bytes()
+            && bytes.starts_with(b"-")
+        {
+            Stream::failed(args.word(0), bytes);
+        }
+    }
+
+    fn waits(&self, until_ms: i64) -> bool {
+        if self.link.is_stopped() {
+            self.given_up.store(true, Ordering::Relaxed);
+            return false;
+        }
+        let left = until_ms.saturating_sub(server::now().millis());
+        thread::sleep(Duration::from_millis(left.clamp(1, 100) as u64));
+        true
+    }
+}
+
+/// Has the primary's commands run.
+struct Applier<'s> {
+    server: &'s Arc<Server>,
+    stream: &'s Stream<'s>,
+    lanes: Lanes<'s>,
     /// Up to where the stream has been applied.
     offset: u64,
     /// A transaction that has begun: its bytes enter the backlog together.
@@ -660,90 +724,61 @@ impl Applier<'_> {
         let mut spans = Vec::new();
         let mut at = 0;
         let mut wants_ack = false;
+        let mut complete = 0;
         // What is applied and what is kept agree whenever somebody else looks.
-        let server = self.server;
-        let _applying = server.replication.applying.lock();
-        while at < bytes.len() && !self.link.is_stopped() {
+        let replication = &self.server.replication;
+        let _applying = replication.applying.lock();
+        if self.stream.link.is_stopped() {
+            return Err(given_up());
+        }
+        let malformed = loop {
             spans.clear();
-            let step = parser
-                .parse(&bytes[at..], &limits, &mut spans)
-                .map_err(|error| {
-                    trouble(format!("the primary's stream is malformed: {error:?}"))
-                })?;
-            let consumed = match step {
-                Step::Request { consumed } => {
-                    let args = Args::new(&bytes[at..at + consumed], &spans);
+            let consumed = match parser.parse(&bytes[at..], &limits, &mut spans) {
+                Ok(Step::Request { consumed }) => {
+                    let bytes = &bytes[at..at + consumed];
+                    let args = Args::new(bytes, &spans);
                     if args.is(0, "REPLCONF") {
                         wants_ack |= args.is(1, "GETACK");
                     } else if !args.is_empty() {
-                        self.execute(&args)?;
+                        self.take(bytes, &spans, &args);
                     }
                     consumed
                 }
                 // A line end that keeps the link alive is part of no stream, but counted by nobody either.
-                Step::Inline { consumed, args } if args.is_empty() => {
+                Ok(Step::Inline { consumed, args }) if args.is_empty() => {
                     at += consumed;
                     continue;
                 }
-                Step::Inline { .. } => return Err(trouble("the primary's stream is malformed")),
-                Step::Incomplete { .. } => break,
+                Ok(Step::Incomplete { .. }) => break None,
+                Ok(Step::Inline { .. }) => break Some(String::new()),
+                Err(error) => break Some(format!(": {error:?}")),
             };
             self.held.extend_from_slice(&bytes[at..at + consumed]);
             at += consumed;
-            if !self.session.flags.in_transaction {
-                self.offset += self.held.len() as u64;
-                server
-                    .replication
-                    .pass_on(&self.held, self.session.database);
-                self.held.clear();
+            if !self.lanes.in_transaction() {
+                complete = self.held.len();
             }
+        };
+        self.lanes.finish();
+        if self.stream.given_up.load(Ordering::Relaxed) {
+            // Some of it has been applied, which is no place in the primary's history.
+            replication.change_id();
+            return Err(given_up());
         }
+        self.offset += complete as u64;
+        replication.pass_on(&self.held[..complete], self.lanes.database());
+        self.held.drain(..complete);
         bytes.drain(..at);
-        Ok(wants_ack)
+        match malformed {
+            None => Ok(wants_ack),
+            Some(how) => Err(trouble(format!("the primary's stream is malformed{how}"))),
+        }
     }
 
-    fn execute(&mut self, args: &Args<'_>) -> io::Result<()> {
-        let server = self.server;
-        let found = dispatch::find(args);
-        loop {
-            let mut db = Db::new(&server.keyspace, self.session.database, server::now());
-            // The primary says what has expired.
-            db.expire_nothing();
-            let next = dispatch::execute(
-                &mut self.session,
-                &mut db,
-                &server.metrics.workers[0],
-                &mut Moment::now(),
-                found,
-                args,
-                &mut self.reply,
-            );
-            self.reply.later = None;
-            let output = self.reply.writer.output_mut();
-            let failed = output
-                .as_bytes()
-                .is_some_and(|bytes| bytes.starts_with(b"-"));
-            if failed {
-                let text = output
-                    .as_bytes()
-                    .unwrap_or_default()
-                    .escape_ascii()
-                    .to_string();
-                log::warning(format!(
-                    "== CRITICAL == This replica is sending an error to its primary: '{text}' after processing the \
-                     command '{}'",
-                    args.word(0).escape_ascii()
-                ));
-            }
-            self.reply.writer.clear();
-            let Next::Wait(until) = next else {
-                return Ok(());
-            };
-            if self.link.is_stopped() {
-                return Err(given_up());
-            }
-            let left = until.saturating_sub(server::now().millis()).clamp(1, 100);
-            thread::sleep(Duration::from_millis(left as u64));
+    fn take(&mut self, bytes: &[u8], spans: &[Span], args: &Args<'_>) {
+        match dispatch::find(args) {
+            Some(found) => self.lanes.take(bytes, spans, found),
+            None => Stream::failed(args.word(0), b"-ERR unknown command"),
         }
     }
 }

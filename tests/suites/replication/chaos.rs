@@ -16,6 +16,7 @@ use std::{
 };
 
 use tests::{
+    ending::Ending,
     grammar::{GRAMMARS, Generator, Grammar, Protocol},
     proxy::Proxy,
     random::Random,
@@ -359,6 +360,7 @@ fn bad_network(first: Program, second: Program) {
     let address = Mutex::new(primary.resp_address());
     let mut random = Random::new(seed ^ 0xc4a05);
     thread::scope(|scope| {
+        let _ending = Ending(&stop);
         let (stop, answered, address) = (&stop, &answered, &address);
         for writer in 0..WRITERS {
             let load = Load::new(seed.wrapping_add(writer), common);
@@ -400,7 +402,6 @@ fn bad_network(first: Program, second: Program) {
             }
             thread::sleep(Duration::from_millis(random.below(300) as u64));
         }
-        stop.store(true, Ordering::Relaxed);
     });
     agree(&primary, &replica, &what);
     println!(
@@ -457,6 +458,7 @@ fn dying_primaries(programs: [Program; 3]) {
     let address = Mutex::new(servers[0].resp_address());
     let mut primary = 0;
     thread::scope(|scope| {
+        let _ending = Ending(&stop);
         let (stop, answered, address) = (&stop, &answered, &address);
         for writer in 0..WRITERS {
             let load = Load::new(seed.wrapping_add(writer), false);
@@ -491,7 +493,6 @@ fn dying_primaries(programs: [Program; 3]) {
                 }
             }
         }
-        stop.store(true, Ordering::Relaxed);
     });
     for (index, replica) in servers.iter().enumerate() {
         if index != primary {

@@ -7,6 +7,7 @@ use std::{
 };
 
 use tests::{
+    ending::Ending,
     random::Random,
     server::{Options, Program, Server, missing},
     wire::encode,
@@ -67,6 +68,7 @@ fn a_replica_that_restarts_asks_for_what_it_missed() {
         // And what it was sent before it ended under load is neither lost nor applied twice.
         let stop = AtomicBool::new(false);
         thread::scope(|scope| {
+            let _ending = Ending(&stop);
             scope.spawn(|| {
                 let mut connection = primary.connect();
                 while !stop.load(Ordering::Relaxed) {
@@ -75,7 +77,6 @@ fn a_replica_that_restarts_asks_for_what_it_missed() {
                 }
             });
             end(&mut replica);
-            stop.store(true, Ordering::Relaxed);
         });
         replica.restart();
         in_step(&primary, &replica);
@@ -102,6 +103,7 @@ fn a_primary_that_restarts_goes_on_with_its_replicas() {
         let stop = AtomicBool::new(false);
         let address = primary.resp_address();
         thread::scope(|scope| {
+            let _ending = Ending(&stop);
             scope.spawn(|| {
                 let mut connection = tests::wire::Wire::connect(address);
                 while !stop.load(Ordering::Relaxed) {
@@ -114,7 +116,6 @@ fn a_primary_that_restarts_goes_on_with_its_replicas() {
                 }
             });
             end(&mut primary);
-            stop.store(true, Ordering::Relaxed);
         });
         thread::sleep(Duration::from_millis(400));
         primary.restart();

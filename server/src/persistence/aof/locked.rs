@@ -9,9 +9,9 @@ use protocol::resp::{
 };
 use storage::db::Db;
 
-use super::replay::Executor;
 use crate::{
     dispatch::{self, Found, args::Args, command::Reply, table::Registered, transaction::Queued},
+    lanes::Executor,
     server::Server,
     session::Session,
 };

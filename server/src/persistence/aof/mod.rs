@@ -6,7 +6,6 @@
 //! RDB file) and increments, listed in a manifest.
 
 mod base;
-mod lanes;
 mod locked;
 mod manifest;
 mod replay;

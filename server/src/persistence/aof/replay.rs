@@ -4,9 +4,12 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read},
     path::Path,
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use protocol::{
@@ -18,18 +21,24 @@ use storage::db::Db;
 
 use super::{
     Files, base,
-    lanes::{Lanes, Unfinished},
     locked::Locked,
     manifest::{Manifest, Part},
 };
 use crate::{
-    dispatch::{self, Found, args::Args},
+    dispatch::{self, args::Args, command::Reply},
+    lanes::{Executor, Lanes, Source, Unfinished},
     log,
+    persistence::loader,
     server::Server,
+    session::Session,
 };
 
 /// Bytes read at once.
 const CHUNK: usize = 1 << 20;
+/// How long a command that finds a lock held waits before it is tried again.
+const PATIENCE: Duration = Duration::from_millis(1);
+/// Bytes of commands below which starting threads costs more than they gain.
+const WORTH_THREADS: u64 = 4 << 20;
 
 /// Loads the log that the settings name, and leaves the files' list for the writing thread. No log yet is an empty one.
 ///
@@ -273,13 +282,31 @@ fn read_up_to(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
     Ok(filled)
 }
 
-/// Who runs the commands that are read.
-pub(super) trait Executor {
-    /// Takes a command, which runs now or later.
-    fn take(&mut self, bytes: &[u8], spans: &[Span], found: Found<'static>);
+/// The log as a source of commands.
+struct Log<'s> {
+    server: &'s Arc<Server>,
+    commands: AtomicU64,
+}
 
-    /// Whether a transaction has begun and not ended.
-    fn in_transaction(&self) -> bool;
+impl Source for Log<'_> {
+    fn session(&self) -> Session {
+        let mut session = Session::internal(self.server.clone());
+        session.flags.loads = true;
+        session
+    }
+
+    fn ran(&self, _args: &Args<'_>, _reply: &mut Reply) {
+        // What failed when it was logged fails again.
+        if self.server.config.settings().key_load_delay != 0 {
+            let number = self.commands.fetch_add(1, Ordering::Relaxed) + 1;
+            loader::delay_key(self.server, number);
+        }
+    }
+
+    fn waits(&self, _until_ms: i64) -> bool {
+        thread::sleep(PATIENCE);
+        true
+    }
 }
 
 /// Reads a file's commands and has them run.
@@ -302,10 +329,20 @@ impl Replay<'_> {
         if let Some(db) = db {
             return self.read(input, start, &mut Locked::new(server, db));
         }
+        // A delay is per command, of which there are several at a time otherwise.
+        let is_delayed = server.config.settings().key_load_delay != 0;
+        let count = match is_delayed || bytes < WORTH_THREADS {
+            true => 1,
+            false => server.metrics.workers.len(),
+        };
         let unfinished = Unfinished::default();
+        let log = Log {
+            server,
+            commands: AtomicU64::new(0),
+        };
         thread::scope(|scope| {
-            let mut lanes =
-                Lanes::start(scope, server, &unfinished, bytes).map_err(Trouble::Unreadable)?;
+            let lanes = Lanes::start(scope, server, &log, &unfinished, count);
+            let mut lanes = lanes.map_err(Trouble::Unreadable)?;
             let read = self.read(input, start, &mut lanes);
             lanes.finish();
             read

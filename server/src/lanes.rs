@@ -1,9 +1,9 @@
-//! Running a log's commands on several threads.
+//! Running commands that have been run elsewhere before, an append-only file's and a primary's, on several threads.
 //!
 //! ```text
-//! file ─ parse ─┬─ lane 0: the commands on its keys, in order
-//!               ├─ lane 1: the same
-//!               └─ alone: once all lanes are idle
+//! source ─ parse ─┬─ lane 0: the commands on its keys, in order
+//!                 ├─ lane 1: the same
+//!                 └─ alone: once all lanes are idle
 //! ```
 //!
 //! A key belongs to one lane, by its hash, so that the commands on it keep their order; a transaction whose keys are all of
@@ -26,16 +26,14 @@ use protocol::resp::{
 };
 use storage::{clock::Moment, db::Db};
 
-use super::replay::Executor;
 use crate::{
     dispatch::{
-        self, Found,
+        self, Found, Next,
         args::{Args, NO_KEY},
         command::{Reply, Run},
         keys,
     },
     memcache::note::Note,
-    persistence::loader,
     runtime,
     server::{self, Server},
     session::Session,
@@ -48,8 +46,28 @@ const BATCH_BYTES: usize = 64 * 1024;
 const QUEUED: usize = 4;
 /// Commands whose keys are prefetched together.
 const PREFETCHED: usize = 64;
-/// Bytes of commands below which starting threads costs more than they gain.
-const WORTH_THREADS: u64 = 4 << 20;
+
+/// Who runs commands that are read.
+pub trait Executor {
+    /// Takes a command, which runs now or later.
+    fn take(&mut self, bytes: &[u8], spans: &[Span], found: Found<'static>);
+
+    /// Whether a transaction has begun and not ended.
+    fn in_transaction(&self) -> bool;
+}
+
+/// Where commands come from.
+pub trait Source: Sync {
+    /// A session for them.
+    fn session(&self) -> Session;
+
+    /// A command has run; `reply` is what a client would have got.
+    fn ran(&self, args: &Args<'_>, reply: &mut Reply);
+
+    /// A command has to be tried again, at this moment or earlier, in milliseconds since the epoch. False gives it up,
+    /// and all behind it in its batch.
+    fn waits(&self, until_ms: i64) -> bool;
+}
 
 /// Commands in order, of one database.
 #[derive(Default)]
@@ -107,7 +125,7 @@ impl Batch {
 
 /// Batches that are not done.
 #[derive(Default)]
-pub(super) struct Unfinished {
+pub struct Unfinished {
     count: Mutex<usize>,
     none: Condvar,
 }
@@ -144,10 +162,10 @@ struct Lane<'l> {
 }
 
 /// Runs commands on behalf of nobody.
-pub(super) struct Lanes<'l> {
+pub struct Lanes<'l> {
     lanes: Vec<Lane<'l>>,
     unfinished: &'l Unfinished,
-    alone: Runner,
+    alone: Runner<'l>,
     /// The transaction that is being read, and the lane of its keys.
     transaction: Option<(Batch, Place)>,
 }
@@ -172,34 +190,28 @@ impl Place {
 }
 
 impl<'l> Lanes<'l> {
-    /// As many lanes as there are workers, each on a thread of its own; with one there are no threads. One is enough for
-    /// a file of few bytes.
+    /// So many lanes, each on a thread of its own; with one there are no threads.
     ///
     /// # Errors
     /// The system refuses a thread.
-    pub(super) fn start<'s>(
+    pub fn start<'s>(
         scope: &'s Scope<'s, '_>,
         server: &'l Arc<Server>,
+        source: &'l dyn Source,
         unfinished: &'l Unfinished,
-        bytes: u64,
+        count: usize,
     ) -> io::Result<Lanes<'l>>
     where
         'l: 's,
     {
-        // A delay is per command, of which there are several at a time otherwise.
-        let is_delayed = server.config.settings().key_load_delay != 0;
-        let count = match is_delayed || bytes < WORTH_THREADS {
-            true => 1,
-            false => server.metrics.workers.len(),
-        };
         let mut lanes = Vec::new();
         for number in 0..count {
             let mut sender = None;
             if count > 1 {
                 let (sending, receiver) = sync_channel(QUEUED);
-                let work = move || Runner::new(server, number).run_all(&receiver);
+                let work = move || Runner::new(server, source, number).run_all(&receiver);
                 thread::Builder::new()
-                    .name(format!("replay-{number}"))
+                    .name(format!("lane-{number}"))
                     .stack_size(runtime::STACK_BYTES)
                     .spawn_scoped(scope, work)?;
                 sender = Some(sending);
@@ -212,7 +224,7 @@ impl<'l> Lanes<'l> {
         Ok(Lanes {
             lanes,
             unfinished,
-            alone: Runner::new(server, 0),
+            alone: Runner::new(server, source, 0),
             transaction: None,
         })
     }
@@ -221,7 +233,7 @@ impl<'l> Lanes<'l> {
     ///
     /// What has not been sent yet is less than what waking threads for it would cost: it runs here. So a log of nothing but
     /// transactions over many keys is replayed as by one thread.
-    pub(super) fn finish(&mut self) {
+    pub fn finish(&mut self) {
         self.unfinished.wait_for_none();
         for number in 0..self.lanes.len() {
             if !self.lanes[number].filling.commands.is_empty() {
@@ -229,6 +241,16 @@ impl<'l> Lanes<'l> {
                 self.run_here(&batch);
             }
         }
+    }
+
+    /// The database that commands are for from here on.
+    pub fn database(&self) -> usize {
+        self.alone.session.database
+    }
+
+    /// Looks at another database from here on.
+    pub fn select(&mut self, database: usize) {
+        self.alone.session.database = database;
     }
 
     fn run_alone(&mut self, batch: Batch) {
@@ -370,22 +392,22 @@ fn place_of(found: Found<'static>, args: &Args<'_>, lanes: usize) -> Place {
 }
 
 /// Who runs commands.
-struct Runner {
+struct Runner<'l> {
+    server: &'l Arc<Server>,
+    source: &'l dyn Source,
     session: Session,
     reply: Reply,
     worker: usize,
-    commands: u64,
 }
 
-impl Runner {
-    fn new(server: &Arc<Server>, worker: usize) -> Runner {
-        let mut session = Session::internal(server.clone());
-        session.flags.loads = true;
+impl<'l> Runner<'l> {
+    fn new(server: &'l Arc<Server>, source: &'l dyn Source, worker: usize) -> Runner<'l> {
         Runner {
-            session,
+            server,
+            source,
+            session: source.session(),
             reply: Reply::new(ReplyWriter::new(Version::Resp2)),
             worker,
-            commands: 0,
         }
     }
 
@@ -397,31 +419,38 @@ impl Runner {
     }
 
     fn run(&mut self, batch: &Batch) {
-        let server = self.session.server.clone();
-        let metrics = &server.metrics.workers[self.worker];
+        let metrics = &self.server.metrics.workers[self.worker];
         self.session.database = batch.database;
-        let mut db = Db::new(&server.keyspace, batch.database, server::now());
-        // A deadline that has passed by now may be taken back by a later command: none passes before the log's end.
+        let mut db = Db::new(&self.server.keyspace, batch.database, server::now());
+        // What has expired is said by who sent this. A deadline that has passed by now may be taken back by a later
+        // command.
         db.expire_nothing();
         for commands in batch.commands.chunks(PREFETCHED) {
             prefetch(&db, commands);
             let mut moment = Moment::now();
             for command in commands {
                 let args = batch.args(command);
-                // What failed when it was logged fails again.
-                let _ = dispatch::execute(
-                    &mut self.session,
-                    &mut db,
-                    metrics,
-                    &mut moment,
-                    Some(command.found),
-                    &args,
-                    &mut self.reply,
-                );
-                self.reply.later = None;
+                loop {
+                    let next = dispatch::execute(
+                        &mut self.session,
+                        &mut db,
+                        metrics,
+                        &mut moment,
+                        Some(command.found),
+                        &args,
+                        &mut self.reply,
+                    );
+                    self.reply.later = None;
+                    let Next::Wait(until) = next else {
+                        break;
+                    };
+                    self.reply.writer.clear();
+                    if !self.source.waits(until) {
+                        return;
+                    }
+                }
+                self.source.ran(&args, &mut self.reply);
                 self.reply.writer.clear();
-                self.commands += 1;
-                loader::delay_key(&server, self.commands);
             }
         }
     }
