@@ -51,25 +51,24 @@ impl Queued {
         args: &Args<'_>,
         words: &[(usize, Box<[u8]>)],
     ) -> Queued {
-        let mut bytes = Vec::new();
-        let spans = args
-            .from(0)
-            .enumerate()
-            .map(|(index, word)| {
-                let replaced = words.iter().find(|(replaced, _)| *replaced == index);
-                let word = replaced.map_or(word, |(_, word)| word);
-                let start = bytes.len() as u32;
-                bytes.extend_from_slice(word);
-                Span {
-                    start,
-                    end: bytes.len() as u32,
-                }
-            })
-            .collect();
+        let word = |index: usize| {
+            let replaced = words.iter().find(|(replaced, _)| *replaced == index);
+            replaced.map_or_else(|| args.word(index), |(_, word)| word)
+        };
+        let len = (0..args.len()).map(|index| word(index).len()).sum();
+        // One allocation each: nothing grows.
+        let mut bytes = Vec::with_capacity(len);
+        let mut spans = Vec::with_capacity(args.len());
+        for index in 0..args.len() {
+            let start = bytes.len() as u32;
+            bytes.extend_from_slice(word(index));
+            let end = bytes.len() as u32;
+            spans.push(Span { start, end });
+        }
         Queued {
             registered,
             bytes: bytes.into(),
-            spans,
+            spans: spans.into(),
         }
     }
 
