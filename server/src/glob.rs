@@ -44,7 +44,8 @@ impl<'p> Glob<'p> {
             Kind::All
         } else if pattern.iter().any(special) {
             Kind::General {
-                shortest: shortest(pattern),
+                // As in Valkey nothing but the empty pattern matches the empty text, unless `*` stands for all there is.
+                shortest: shortest(pattern).max(1),
             }
         } else {
             Kind::Literal
@@ -106,8 +107,11 @@ impl<'p> Glob<'p> {
     }
 }
 
-/// Whether the whole text matches the pattern.
+/// Whether the whole text matches the pattern. As in Valkey only the empty pattern matches the empty text, and no `*`.
 pub fn matches(pattern: &[u8], text: &[u8], case: Case) -> bool {
+    if text.is_empty() {
+        return pattern.is_empty();
+    }
     Glob::new(pattern, case).matches(text)
 }
 
@@ -358,7 +362,17 @@ mod tests {
         let start = Instant::now();
         assert!(!matches(&pattern, &text, Case::Sensitive));
         assert!(start.elapsed() < Duration::from_secs(5));
-        assert!(matches(&b"*".repeat(1 << 20), b"", Case::Sensitive));
+        assert!(matches(&b"*".repeat(1 << 20), b"x", Case::Sensitive));
+    }
+
+    #[test]
+    fn the_empty_text_is_matched_by_the_empty_pattern_only() {
+        assert!(matches(b"", b"", Case::Sensitive));
+        for pattern in ["*", "**", "*?", "[^a]", "a"] {
+            assert!(!matches(pattern.as_bytes(), b"", Case::Sensitive));
+        }
+        assert!(Glob::new(b"*", Case::Sensitive).matches(b""));
+        assert!(!Glob::new(b"**", Case::Sensitive).matches(b""));
     }
 
     #[test]
@@ -381,7 +395,7 @@ mod tests {
             prop_assert!(matches(&pattern, &text, Case::Sensitive));
             pattern.push(b'*');
             pattern.insert(0, b'*');
-            prop_assert!(matches(&pattern, &text, Case::Sensitive));
+            prop_assert_eq!(matches(&pattern, &text, Case::Sensitive), !text.is_empty());
         }
     }
 }
