@@ -159,11 +159,12 @@ fn pfdebug(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
     db.mark_raw(key);
     if args.is(1, "GETREG") {
         make_dense(db, key)?;
-        let registers = read(db, key, hyperloglog::registers)?.ok_or(NO_KEY)?;
+        let registers = look_at(db.text_to_change(key)?, hyperloglog::registers)?.ok_or(NO_KEY)?;
         write_registers(registers, reply);
     } else if args.is(1, "DECODE") {
         const DENSE: Error = Error::from_static("ERR HLL encoding is not sparse");
-        let text = read(db, key, hyperloglog::describe_sparse)?.ok_or(NO_KEY)?;
+        let text = look_at(db.text_to_change(key)?, hyperloglog::describe_sparse)?;
+        let text = text.ok_or(NO_KEY)?;
         reply.bulk(text.ok_or(DENSE)?.as_bytes());
     } else if args.is(1, "ENCODING") {
         reply.simple(match encoding {

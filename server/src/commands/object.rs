@@ -55,7 +55,7 @@ const OBJECT_ENCODING: Command = Command {
 };
 
 fn object_encoding(db: &Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
-    match db.peek(args.key(2)) {
+    match db.inspect_quietly(args.key(2)) {
         Some(entry) => reply.bulk(encoding(entry).as_bytes()),
         None => reply.null(),
     }
@@ -128,7 +128,7 @@ const OBJECT_FREQ: Command = Command {
 };
 
 fn object_freq(db: &Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
-    match db.peek(args.key(2)) {
+    match db.inspect_quietly(args.key(2)) {
         Some(entry) => match eviction::frequency(db.keyspace(), entry, db.now()) {
             Some(frequency) => {
                 reply.integer(frequency.into());
@@ -162,7 +162,7 @@ const OBJECT_IDLETIME: Command = Command {
 };
 
 fn object_idletime(db: &Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
-    match db.peek(args.key(2)) {
+    match db.inspect_quietly(args.key(2)) {
         Some(entry) => match eviction::idle_seconds(db.keyspace(), entry.access(), db.now()) {
             Some(seconds) => reply.integer(seconds.into()),
             None => {
@@ -193,7 +193,7 @@ const OBJECT_REFCOUNT: Command = Command {
 };
 
 fn object_refcount(db: &Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
-    match db.peek(args.key(2)) {
+    match db.inspect_quietly(args.key(2)) {
         Some(_) => reply.integer(1),
         None => reply.null(),
     }

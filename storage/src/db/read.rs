@@ -38,6 +38,17 @@ impl Db<'_> {
         found
     }
 
+    /// As [`Db::inspect`], and a miss is no event.
+    pub fn inspect_quietly(&self, key: Key<'_>) -> Option<EntryRef<'_>> {
+        let found = self.peek(key);
+        let counter = match found {
+            Some(_) => &self.hits,
+            None => &self.misses,
+        };
+        counter.set(counter.get() + 1);
+        found
+    }
+
     /// Counts a hit or a miss, and keeps the miss for those who want to know.
     #[inline]
     fn count(&self, key: Key<'_>, hit: bool) {

@@ -333,6 +333,8 @@ fn xreadgroup(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result<Pro
                 deliver(db, key, args, &options, reply)?;
             }
             Wanted::History(after) => {
+                // Looked at once more, as where there may be news.
+                db.read::<Stream>(key)?;
                 begin_stream(reply, key.bytes);
                 repeat(db, key, args, after, &options, reply)?;
             }
