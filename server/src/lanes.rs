@@ -58,8 +58,8 @@ pub trait Executor {
 
 /// Where commands come from.
 pub trait Source: Sync {
-    /// A session for them.
-    fn session(&self) -> Session;
+    /// A session for them, which counts as this worker.
+    fn session(&self, worker: usize) -> Session;
 
     /// A command has run; `reply` is what a client would have got.
     fn ran(&self, args: &Args<'_>, reply: &mut Reply);
@@ -397,7 +397,6 @@ struct Runner<'l> {
     source: &'l dyn Source,
     session: Session,
     reply: Reply,
-    worker: usize,
 }
 
 impl<'l> Runner<'l> {
@@ -405,9 +404,8 @@ impl<'l> Runner<'l> {
         Runner {
             server,
             source,
-            session: source.session(),
+            session: source.session(worker),
             reply: Reply::new(ReplyWriter::new(Version::Resp2)),
-            worker,
         }
     }
 
@@ -419,7 +417,6 @@ impl<'l> Runner<'l> {
     }
 
     fn run(&mut self, batch: &Batch) {
-        let metrics = &self.server.metrics.workers[self.worker];
         self.session.database = batch.database;
         let mut db = Db::new(&self.server.keyspace, batch.database, server::now());
         // What has expired is said by who sent this. A deadline that has passed by now may be taken back by a later
@@ -434,7 +431,6 @@ impl<'l> Runner<'l> {
                     let next = dispatch::execute(
                         &mut self.session,
                         &mut db,
-                        metrics,
                         &mut moment,
                         Some(command.found),
                         &args,

@@ -12,6 +12,7 @@ pub mod log;
 pub mod maintenance;
 pub mod memcache;
 pub mod metrics;
+pub mod migration;
 pub mod monitor;
 pub mod net;
 pub mod notify;

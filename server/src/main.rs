@@ -121,15 +121,10 @@ fn serve(config: Config) -> ExitCode {
 fn bind(config: &Config) -> Result<Vec<Listening>, String> {
     let settings = config.settings();
     let mut listeners = Vec::new();
-    let memcached_bind = if settings.memcached_bind.is_empty() {
-        &settings.bind
-    } else {
-        &settings.memcached_bind
-    };
     let tcp = [
-        (&settings.bind, settings.port, Wire::Resp, "TCP"),
+        (settings.bind.as_slice(), settings.port, Wire::Resp, "TCP"),
         (
-            memcached_bind,
+            settings.bind_of_memcached(),
             settings.memcached_port,
             Wire::Memcached,
             "memcached TCP",
@@ -139,8 +134,12 @@ fn bind(config: &Config) -> Result<Vec<Listening>, String> {
         if port == 0 {
             continue;
         }
-        match listener::bind_tcp(addresses, port, settings.tcp_backlog, wire) {
-            Ok(bound) => listeners.extend(bound),
+        match listener::bind_tcp(addresses, port, settings.tcp_backlog) {
+            Ok(bound) => listeners.extend(
+                bound
+                    .into_iter()
+                    .map(|listener| Listening::Tcp(listener, wire)),
+            ),
             Err((_, error))
                 if error.kind() == io::ErrorKind::AddrInUse
                     && wire == Wire::Memcached
@@ -199,8 +198,9 @@ fn load_users(server: &Server) -> Result<(), String> {
             .set_user(name, rules, all_channels)
             .map_err(|error| {
                 format!(
-                    "Error in user declaration '{}': {error}",
-                    String::from_utf8_lossy(name)
+                    "Error in user declaration '{}': {}",
+                    String::from_utf8_lossy(name),
+                    String::from_utf8_lossy(&error.message())
                 )
             })?;
     }

@@ -33,7 +33,7 @@ use crate::{
     metrics::WorkerMetrics,
     net::{
         connection::{Task, Unsent},
-        listener::{self, Listening},
+        listener::{self, Exchange, Listening},
         resp::{Request, Resp},
         stream::Stream,
     },
@@ -42,7 +42,7 @@ use crate::{
     session::{
         Session,
         mailbox::Post,
-        registry::{Address, Arrival, Client, Wire},
+        registry::{Address, Arrival, Wire},
     },
     tracking,
 };
@@ -111,8 +111,7 @@ pub struct Worker {
     settings: Snapshot,
     /// Bytes read in this turn.
     pub read: usize,
-    /// Commands run in this turn, and the last of them.
-    pub commands: u64,
+    /// The last command run in this turn.
     pub last_command: Option<usize>,
     /// When the last command ended, or the turn began.
     pub clock: Moment,
@@ -140,7 +139,6 @@ impl Worker {
             post: seat.post.clone(),
             settings: Snapshot::new(&server.config),
             read: 0,
-            commands: 0,
             last_command: None,
             clock: Moment::now(),
             round: 1,
@@ -165,21 +163,20 @@ impl Worker {
     #[inline]
     pub fn begin_turn(&mut self, version: Version) {
         self.reply.writer.set_version(version);
-        self.commands = 0;
         self.last_command = None;
     }
 
     /// Counts what a connection's turn came to.
     #[inline]
-    pub fn end_turn(&mut self, client: &Client, now_ms: i64) {
+    pub fn end_turn(&mut self, session: &Session, now_ms: i64) {
         let read = std::mem::take(&mut self.read);
         self.metrics.bytes_in.add(read as u64);
         self.metrics.reads.add(1);
-        client.note_turn(
+        session.client.note_turn(
             now_ms,
             read,
             self.reply.writer.len(),
-            self.commands,
+            session.commands,
             self.last_command,
         );
     }
@@ -249,7 +246,8 @@ impl Incoming {
             refuse(&stream, self.wire);
             return Ok(());
         };
-        let session = Session::new(server.clone(), client);
+        let metrics = with_worker(|worker| worker.metrics.clone());
+        let session = Session::new(server.clone(), client, metrics);
         match self.wire {
             Wire::Resp | Wire::Primary => drop(tokio::spawn(Task::new(stream, Resp::new(session)))),
             Wire::Memcached => drop(tokio::spawn(Task::new(stream, Memcache::new(session)))),
@@ -298,7 +296,8 @@ pub fn start(server: &Arc<Server>, listeners: Vec<Listening>) -> io::Result<Vec<
         inboxes: inboxes.into(),
         next: Arc::new(AtomicUsize::new(0)),
     };
-    let mut listeners = Some((workers, listeners));
+    let exchanges = server.listeners.start(&listeners)?;
+    let mut listeners = Some((workers, listeners, exchanges));
     let mut threads = Vec::new();
     for (index, receiver) in receivers.into_iter().enumerate() {
         let runtime = Builder::new_current_thread()
@@ -329,7 +328,7 @@ fn run(
     index: usize,
     runtime: &Runtime,
     mut inbox: UnboundedReceiver<Incoming>,
-    listeners: Option<(Workers, Vec<Listening>)>,
+    listeners: Option<(Workers, Vec<Listening>, UnboundedReceiver<Exchange>)>,
 ) {
     let post = Arc::<Post>::default();
     let seat = Seat {
@@ -343,10 +342,9 @@ fn run(
         tokio::spawn(post.run());
         tokio::spawn(sleep_when_told(server.asleep_until.subscribe()));
         tokio::spawn(collect(server.clone()));
-        if let Some((workers, listeners)) = listeners {
-            for listening in listeners {
-                tokio::spawn(listener::accept(server.clone(), workers.clone(), listening));
-            }
+        if let Some((workers, listeners, exchanges)) = listeners {
+            let server = server.clone();
+            tokio::spawn(listener::accept_all(server, workers, listeners, exchanges));
         }
         while let Some(incoming) = inbox.recv().await {
             // A socket that the event loop refuses is closed: the client sees that.

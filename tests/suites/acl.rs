@@ -1,6 +1,7 @@
 //! Users and rules: every command is allowed or denied as the rules say, on both ports.
 
-use tests::server::{Options, Server};
+use tests::server::{Options, Server, missing};
+use tests::wire::{encode, show, show_command};
 
 fn server() -> Server {
     Server::start(&Options::new())
@@ -206,4 +207,190 @@ fn users_survive_in_the_acl_file() {
         ],
     );
     let _ = std::fs::remove_dir_all(&directory);
+}
+
+/// Words of SETUSER: each kind of rule, whole and broken.
+const RULES: [&[u8]; 133] = [
+    b"on",
+    b"ON",
+    b"off",
+    b"on\0x",
+    b"on ",
+    b"nopass",
+    b"resetpass",
+    b"reset",
+    b"sanitize-payload",
+    b"clearselectors",
+    b"allkeys",
+    b"allkeys ",
+    b"resetkeys",
+    b"allchannels",
+    b"resetchannels",
+    b"alldbs",
+    b"resetdbs",
+    b"allcommands",
+    b"nocommands",
+    b"~",
+    b"~*",
+    b"~k*",
+    b"~a b",
+    b"~a\0b",
+    b"~\xff",
+    b"~*\0",
+    b"%",
+    b"%R",
+    b"%W",
+    b"%RW",
+    b"%WR",
+    b"%RR",
+    b"%k",
+    b"%~k",
+    b"%X~k",
+    b"%R~",
+    b"%R~k",
+    b"%w~k",
+    b"%RW~k",
+    b"%RR~k",
+    b"%RX~k",
+    b"%R~*",
+    b"%R k",
+    b"%R~a b",
+    b"&",
+    b"&*",
+    b"&ch",
+    b"&ch*",
+    b"&a b",
+    b"&\xff",
+    b"+",
+    b"-",
+    b"+@",
+    b"-@",
+    b"+@all",
+    b"-@all",
+    b"+@read",
+    b"+@READ",
+    b"-@dangerous",
+    b"+@nosuch",
+    b"-@nosuch",
+    b"+@read|x",
+    b"+@read\0",
+    b"+get",
+    b"+GET",
+    b"-get",
+    b"+get ",
+    b"+get\0",
+    b"+nosuch",
+    b"-nosuch",
+    b"+nosuch|x",
+    b"+config|get",
+    b"-config|get",
+    b"+config|nosuch",
+    b"-config|nosuch",
+    b"+config|",
+    b"-config|",
+    b"+config|get|x",
+    b"+config|get|",
+    b"+client|nosuch|x",
+    b"+|",
+    b"+|get",
+    b"-|",
+    b"+get|x",
+    b"-get|x",
+    b"+get|",
+    b"+get||",
+    b"+get|a|b",
+    b"+select|0",
+    b"-select|0",
+    b"+acl",
+    b"-acl",
+    b"db",
+    b"db=",
+    b"db=0",
+    b"db=1,2",
+    b"db=3,2,1,1",
+    b"db=+0",
+    b"db=-0",
+    b"db= 0",
+    b"db=\t1",
+    b"db=\x0b1",
+    b"db=0 ",
+    b"db=0, 1",
+    b"db=00",
+    b"db=,",
+    b"db=0,",
+    b"db=,0",
+    b"db=x",
+    b"db=0x1",
+    b"db=-1",
+    b"db=-1x",
+    b"db=2147483647",
+    b"db=2147483648",
+    b"db=99999999999999999999",
+    b"db=0\x001",
+    b">pw",
+    b"<pw",
+    b"#abc",
+    b"!abc",
+    b"(",
+    b")",
+    b"()",
+    b"(+get",
+    b"+get)",
+    b"((+get))",
+    b"(+get ~k)",
+    b"(on)",
+    b"(%R)",
+    b"(db=x)",
+    b"(~'a')",
+    b"(~\"a b\")",
+    b"(+get)x",
+];
+
+/// Rules that others are tried behind and before.
+const NEIGHBOURS: [&[u8]; 8] = [
+    b"on",
+    b"~k",
+    b"allkeys",
+    b"allchannels",
+    b"+@all",
+    b"db=1",
+    b"(+get)",
+    b"(~a",
+];
+
+#[test]
+fn rules_are_read_as_valkey_reads_them_wherever_they_stand() {
+    let Some(valkey) = Server::valkey(&Options::new()) else {
+        return missing("valkey-server");
+    };
+    let ferrite = Server::ferrite(&Options::new());
+    let mut lists: Vec<Vec<&[u8]>> = RULES.iter().map(|&rule| vec![rule]).collect();
+    for &rule in &RULES {
+        for &neighbour in &NEIGHBOURS {
+            lists.push(vec![neighbour, rule]);
+            lists.push(vec![rule, neighbour]);
+            lists.push(vec![neighbour, rule, b"+set"]);
+        }
+    }
+    let mut requests = Vec::new();
+    for list in &lists {
+        let set = [&[&b"ACL"[..], b"SETUSER", b"u"], list.as_slice()].concat();
+        encode(&set, &mut requests);
+        encode(&["ACL", "GETUSER", "u"], &mut requests);
+        encode(&["ACL", "LIST"], &mut requests);
+        encode(&["ACL", "DELUSER", "u"], &mut requests);
+    }
+    let ask = |server: &Server| {
+        let mut connection = server.connect();
+        connection.send(&requests);
+        let replies = (0..lists.len() * 4).map(|_| connection.reply().expect("a reply"));
+        replies.collect::<Vec<_>>()
+    };
+    let (ours, theirs) = (ask(&ferrite), ask(&valkey));
+    let both = ours.chunks(4).zip(theirs.chunks(4));
+    for (list, (ours, theirs)) in lists.iter().zip(both) {
+        for (ours, theirs) in ours.iter().zip(theirs) {
+            assert_eq!(show(ours), show(theirs), "{}", show_command(list));
+        }
+    }
 }

@@ -75,7 +75,7 @@ const CATEGORIES: [&str; 21] = [
 ];
 
 /// Invocations beyond those that key specifications imply: options that move keys or change what is done with them.
-const INVOCATIONS: [&str; 94] = [
+const INVOCATIONS: [&str; 98] = [
     "SET k1 v GET",
     "SET k1 v NX",
     "SET k1 v IFEQ x",
@@ -169,12 +169,17 @@ const INVOCATIONS: [&str; 94] = [
     "PFMERGE k1 k2 k3",
     "FLUSHALL ASYNC",
     "FLUSHDB",
+    "MIGRATE 127.0.0.1 1 k1 0 10",
+    "MIGRATE 127.0.0.1 1 \"\" 0 10 KEYS k1 k2",
+    "MIGRATE 127.0.0.1 1 \"\" 0 10 COPY AUTH KEYS KEYS k1",
+    "MIGRATE 127.0.0.1 1 \"\" 0 10",
     "NOSUCHCOMMAND k1",
 ];
 
 /// Commands that end or change the connection or the server, or whose success is another one's business here: they are
 /// asked of DRYRUN only.
-const NOT_RUN: [&str; 30] = [
+const NOT_RUN: [&str; 31] = [
+    "MIGRATE",
     "SHUTDOWN",
     "QUIT",
     "RESET",
@@ -208,13 +213,7 @@ const NOT_RUN: [&str; 30] = [
 ];
 
 /// What cluster mode has beyond this server, and what the reference server has not.
-const ABSENT: [&str; 5] = [
-    "MIGRATE",
-    "RESTORE-ASKING",
-    "CLUSTER",
-    "SENTINEL",
-    "MEMORY|ADVICE",
-];
+const ABSENT: [&str; 4] = ["RESTORE-ASKING", "CLUSTER", "SENTINEL", "MEMORY|ADVICE"];
 
 /// One server and what it said.
 struct Side {

@@ -76,13 +76,16 @@ impl Denial {
     /// The reply to the client.
     pub fn error(&self, user: &User) -> Error {
         match self.reason {
-            Reason::Command => {
-                let name = String::from_utf8_lossy(&user.name);
-                let command = String::from_utf8_lossy(&self.object);
-                Error::new(format!(
-                    "NOPERM User {name} has no permissions to run the '{command}' command"
-                ))
-            }
+            Reason::Command => Error::new(
+                [
+                    b"NOPERM User ",
+                    &*user.name,
+                    b" has no permissions to run the '",
+                    &self.object,
+                    b"' command",
+                ]
+                .concat(),
+            ),
             Reason::Key => Error::from_static("NOPERM No permissions to access a key"),
             Reason::Channel => Error::from_static("NOPERM No permissions to access a channel"),
             Reason::Database => Error::from_static("NOPERM No permissions to access database"),
@@ -91,21 +94,23 @@ impl Denial {
     }
 
     /// What ACL DRYRUN says.
-    pub fn explain(&self, user: &User) -> String {
-        let name = String::from_utf8_lossy(&user.name);
-        let object = String::from_utf8_lossy(&self.object);
-        match self.reason {
-            Reason::Key => format!("User {name} has no permissions to access the '{object}' key"),
-            Reason::Channel => {
-                format!("User {name} has no permissions to access the '{object}' channel")
-            }
-            Reason::Database => {
-                format!("User {name} has no permissions to access database {object}")
-            }
-            Reason::Command | Reason::Auth => {
-                format!("User {name} has no permissions to run the '{object}' command")
-            }
-        }
+    pub fn explain(&self, user: &User) -> Vec<u8> {
+        let (before, after): (&[u8], &[u8]) = match self.reason {
+            Reason::Key => (b"access the '", b"' key"),
+            Reason::Channel => (b"access the '", b"' channel"),
+            Reason::Database => (b"access database ", b""),
+            Reason::Command | Reason::Auth => (b"run the '", b"' command"),
+        };
+        let object = &self.object;
+        [
+            b"User ",
+            &*user.name,
+            b" has no permissions to ",
+            before,
+            object,
+            after,
+        ]
+        .concat()
     }
 }
 

@@ -70,16 +70,16 @@ impl Permissions {
     }
 
     /// As ACL LIST, ACL SAVE and CONFIG REWRITE write it, after the user's name.
-    pub fn describe(&self) -> String {
-        let mut words = vec![if self.enabled { "on" } else { "off" }.to_owned()];
+    pub fn describe(&self) -> Vec<u8> {
+        let mut words = vec![if self.enabled { "on" } else { "off" }.into()];
         if self.nopass {
-            words.push("nopass".into());
+            words.push(b"nopass".to_vec());
         }
-        words.extend(self.passwords.iter().map(|hash| format!("#{hash}")));
+        words.extend(self.passwords.iter().map(|hash| format!("#{hash}").into()));
         let mut selectors = self.selectors.iter();
         words.extend(selectors.next().map(Selector::describe));
-        words.extend(selectors.map(|selector| format!("({})", selector.describe())));
-        words.join(" ")
+        words.extend(selectors.map(|selector| [b"(", &*selector.describe(), b")"].concat()));
+        words.join(&b' ')
     }
 }
 
@@ -125,7 +125,7 @@ impl User {
 
     pub fn describe(&self) -> Vec<u8> {
         let permissions = self.permissions().describe();
-        [b"user ", &*self.name, b" ", permissions.as_bytes()].concat()
+        [b"user ", &*self.name, b" ", &permissions].concat()
     }
 }
 
@@ -263,7 +263,7 @@ impl Acl {
                         .map(|()| {
                             loaded.insert(name.to_vec(), permissions);
                         })
-                        .map_err(|error| error.to_string())
+                        .map_err(|error| String::from_utf8_lossy(&error.message()).into_owned())
                 }
                 _ => Err("line should start with user keyword".into()),
             };

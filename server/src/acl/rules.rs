@@ -1,6 +1,6 @@
 //! The language of ACL SETUSER: one rule a word, a selector in parentheses.
 
-use std::fmt;
+use protocol::resp::inline;
 
 use super::{
     Permissions, hashed,
@@ -13,28 +13,34 @@ use crate::{commands::command::facts, dispatch::table::table};
 pub enum RuleError {
     /// The rule, and what is wrong with it.
     Rule(Vec<u8>, &'static str),
-    /// A selector's parenthesis is not closed; its words so far.
+    /// A selector's parenthesis is not closed; its first word.
     Unmatched(Vec<u8>),
 }
 
-impl fmt::Display for RuleError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl RuleError {
+    /// What SETUSER answers.
+    pub fn message(&self) -> Vec<u8> {
         match self {
-            RuleError::Rule(rule, reason) => write!(
-                f,
-                "Error in ACL SETUSER modifier '{}': {reason}",
-                String::from_utf8_lossy(rule)
-            ),
-            RuleError::Unmatched(start) => write!(
-                f,
-                "Unmatched parenthesis in acl selector starting at '{}'.",
-                String::from_utf8_lossy(start)
-            ),
+            RuleError::Rule(rule, reason) => [
+                b"Error in ACL SETUSER modifier '",
+                text(rule),
+                b"': ",
+                reason.as_bytes(),
+            ]
+            .concat(),
+            RuleError::Unmatched(start) => [
+                b"Unmatched parenthesis in acl selector starting at '",
+                text(start),
+                b"'.",
+            ]
+            .concat(),
         }
     }
 }
 
 const SYNTAX: &str = "Syntax error";
+const OUTSIDE_DATABASES: &str = "The provided database ID is out of range";
+const SUBCOMMAND_ARGUMENT: &str = "Allowing first-arg of a subcommand is not supported";
 const UNKNOWN: &str = "Unknown command or category name in ACL";
 const USELESS_KEY: &str = "Adding a pattern after the * pattern (or the 'allkeys' flag) is not valid and does not have \
                            any effect. Try 'resetkeys' to start with an empty list of patterns";
@@ -62,24 +68,18 @@ pub fn apply_all(
 /// Puts the words between parentheses together.
 fn join_selectors(rules: &[&[u8]]) -> Result<Vec<Vec<u8>>, RuleError> {
     let mut joined = Vec::new();
-    let mut open: Option<Vec<u8>> = None;
-    for rule in rules {
-        match &mut open {
-            Some(words) => {
-                words.push(b' ');
-                words.extend_from_slice(rule);
-            }
-            None if rule.starts_with(b"(") => open = Some(rule.to_vec()),
-            None => joined.push(rule.to_vec()),
+    let mut rules = rules.iter();
+    while let Some(rule) = rules.next() {
+        let mut words = rule.to_vec();
+        while words.starts_with(b"(") && !words.ends_with(b")") {
+            let more = rules.next();
+            let more = more.ok_or_else(|| RuleError::Unmatched(rule.to_vec()))?;
+            words.push(b' ');
+            words.extend_from_slice(more);
         }
-        if rule.ends_with(b")") {
-            joined.extend(open.take());
-        }
+        joined.push(words);
     }
-    match open {
-        Some(words) => Err(RuleError::Unmatched(words)),
-        None => Ok(joined),
-    }
+    Ok(joined)
 }
 
 fn apply(
@@ -87,7 +87,7 @@ fn apply(
     rule: &[u8],
     all_channels: bool,
 ) -> Result<(), &'static str> {
-    match rule.to_ascii_lowercase().as_slice() {
+    match text(rule).to_ascii_lowercase().as_slice() {
         b"on" => permissions.enabled = true,
         b"off" => permissions.enabled = false,
         b"nopass" => {
@@ -109,11 +109,9 @@ fn apply(
             [b'!', hash @ ..] => remove_password(permissions, &read_hash(hash)?)?,
             [b'(', words @ .., b')'] => {
                 let mut selector = Selector::none(all_channels);
-                for word in words
-                    .split(u8::is_ascii_whitespace)
-                    .filter(|word| !word.is_empty())
-                {
-                    apply_to_selector(&mut selector, word)?;
+                // Words whose quotes are wrong make an empty selector, as in Valkey.
+                for word in inline::split(text(words)).unwrap_or_default() {
+                    apply_to_selector(&mut selector, &word)?;
                 }
                 permissions.selectors.push(selector);
             }
@@ -146,8 +144,8 @@ fn read_hash(text: &[u8]) -> Result<String, &'static str> {
 }
 
 fn apply_to_selector(selector: &mut Selector, rule: &[u8]) -> Result<(), &'static str> {
-    match rule.to_ascii_lowercase().as_slice() {
-        b"" => {}
+    match text(rule).to_ascii_lowercase().as_slice() {
+        b"" if rule.is_empty() => {}
         b"allkeys" | b"~*" => {
             selector.all_keys = true;
             selector.keys.clear();
@@ -171,20 +169,19 @@ fn apply_to_selector(selector: &mut Selector, rule: &[u8]) -> Result<(), &'stati
         [b'd', b'b', b'=', numbers @ ..] => selector.databases = read_databases(numbers)?,
         _ => match rule {
             [b'~', pattern @ ..] => add_key(selector, pattern, KeyAccess::BOTH)?,
+            [b'%', ..] if selector.all_keys => return Err(USELESS_KEY),
             [b'%', rest @ ..] => {
-                let tilde = rest.iter().position(|&byte| byte == b'~').ok_or(SYNTAX)?;
-                let access = read_access(&rest[..tilde])?;
-                add_key(selector, &rest[tilde + 1..], access)?;
+                let (access, pattern) = read_access(rest)?;
+                add_key(selector, pattern, access)?;
             }
             [b'&', pattern @ ..] => add_channel(selector, pattern)?,
             [sign @ (b'+' | b'-'), b'@', name @ ..] => {
-                let category = facts::category(name).ok_or(UNKNOWN)?;
-                let name = String::from_utf8_lossy(name).to_ascii_lowercase();
-                selector.set_category(category, &name, *sign == b'+');
+                let category = facts::category(text(name)).ok_or(UNKNOWN)?;
+                selector.set_category(category, *sign == b'+');
             }
-            [b'+', name @ ..] => allow_command(selector, name)?,
+            [b'+', name @ ..] => allow_command(selector, text(name))?,
             [b'-', name @ ..] => {
-                let registered = table().find_full(name).ok_or(UNKNOWN)?;
+                let registered = table().find_full(text(name)).ok_or(UNKNOWN)?;
                 selector.set_command(registered, false);
             }
             _ => return Err(SYNTAX),
@@ -198,42 +195,53 @@ fn allow_command(selector: &mut Selector, name: &[u8]) -> Result<(), &'static st
         selector.set_command(registered, true);
         return Ok(());
     }
-    let bar = name.iter().position(|&byte| byte == b'|').ok_or(UNKNOWN)?;
-    let (name, argument) = (&name[..bar], &name[bar + 1..]);
-    let registered = table().find(name).ok_or(UNKNOWN)?;
+    let last_bar = name.iter().rposition(|&byte| byte == b'|').ok_or(UNKNOWN)?;
+    let (name, argument) = (&name[..last_bar], &name[last_bar + 1..]);
+    let registered = table().find_full(name).ok_or(UNKNOWN)?;
+    if name.contains(&b'|') {
+        return Err(SUBCOMMAND_ARGUMENT);
+    }
     let argument = std::str::from_utf8(argument).map_err(|_| UNKNOWN)?;
     if argument.is_empty() {
         return Err(SYNTAX);
     }
-    if argument.contains('|') || !registered.subcommands.is_empty() {
+    if !registered.subcommands.is_empty() {
         return Err(UNKNOWN);
     }
     selector.allow_first_argument(registered, argument);
     Ok(())
 }
 
-fn read_access(letters: &[u8]) -> Result<KeyAccess, &'static str> {
-    let has = |wanted: u8| {
-        letters
-            .iter()
-            .any(|letter| letter.eq_ignore_ascii_case(&wanted))
+/// What is between `%` and the pattern, which begins behind `~` or is empty.
+fn read_access(rest: &[u8]) -> Result<(KeyAccess, &[u8]), &'static str> {
+    let tilde = rest.iter().position(|&byte| byte == b'~');
+    let (letters, pattern) = match tilde {
+        Some(tilde) => (&rest[..tilde], &rest[tilde + 1..]),
+        None => (rest, &[][..]),
     };
-    let known = letters.iter().all(|letter| b"rwRW".contains(letter));
-    if letters.is_empty() || !known {
+    let mut access = KeyAccess::NONE;
+    for letter in letters {
+        let granted = match letter.to_ascii_lowercase() {
+            b'r' => &mut access.read,
+            b'w' => &mut access.write,
+            _ => return Err(SYNTAX),
+        };
+        if std::mem::replace(granted, true) {
+            return Err(SYNTAX);
+        }
+    }
+    if access == KeyAccess::NONE {
         return Err(SYNTAX);
     }
-    Ok(KeyAccess {
-        read: has(b'r'),
-        write: has(b'w'),
-    })
+    Ok((access, pattern))
 }
 
 fn add_key(selector: &mut Selector, pattern: &[u8], access: KeyAccess) -> Result<(), &'static str> {
-    if has_space_or_nul(pattern) {
-        return Err(SYNTAX);
-    }
     if selector.all_keys {
         return Err(USELESS_KEY);
+    }
+    if has_space_or_nul(pattern) {
+        return Err(SYNTAX);
     }
     let known = selector
         .keys
@@ -253,11 +261,11 @@ fn add_key(selector: &mut Selector, pattern: &[u8], access: KeyAccess) -> Result
 }
 
 fn add_channel(selector: &mut Selector, pattern: &[u8]) -> Result<(), &'static str> {
-    if has_space_or_nul(pattern) {
-        return Err(SYNTAX);
-    }
     if selector.all_channels {
         return Err(USELESS_CHANNEL);
+    }
+    if has_space_or_nul(pattern) {
+        return Err(SYNTAX);
     }
     if !selector.channels.iter().any(|known| known == pattern) {
         selector.channels.push(pattern.to_vec());
@@ -266,21 +274,49 @@ fn add_channel(selector: &mut Selector, pattern: &[u8]) -> Result<(), &'static s
 }
 
 fn has_space_or_nul(text: &[u8]) -> bool {
-    text.iter()
-        .any(|&byte| byte == 0 || byte.is_ascii_whitespace())
+    text.iter().any(|&byte| byte == 0 || is_c_space(byte))
 }
 
 fn read_databases(numbers: &[u8]) -> Result<Databases, &'static str> {
     let mut these = Vec::new();
     for number in numbers.split(|&byte| byte == b',') {
-        let number = storage::value::number::parse_u64(number).ok_or(SYNTAX)?;
-        if number > i32::MAX as u64 {
-            return Err(SYNTAX);
-        }
+        let number = read_database(number)?;
         if !these.contains(&number) {
             these.push(number);
         }
     }
     these.sort_unstable();
     Ok(Databases::These(these))
+}
+
+/// A number as C's `strtol` reads it: after white space, with a sign, with leading zeros.
+fn read_database(number: &[u8]) -> Result<u64, &'static str> {
+    let blanks = number.iter().take_while(|byte| is_c_space(**byte)).count();
+    let (negative, digits) = match &number[blanks..] {
+        [b'-', digits @ ..] => (true, digits),
+        [b'+', digits @ ..] => (false, digits),
+        digits => (false, digits),
+    };
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return Err(SYNTAX);
+    }
+    let number = digits.iter().fold(0_u64, |number, digit| {
+        number
+            .saturating_mul(10)
+            .saturating_add(u64::from(digit - b'0'))
+    });
+    if negative && number > 0 || number > i32::MAX as u64 {
+        return Err(OUTSIDE_DATABASES);
+    }
+    Ok(number)
+}
+
+/// What C's `isspace` says, which counts the vertical tab.
+const fn is_c_space(byte: u8) -> bool {
+    byte.is_ascii_whitespace() || byte == 0x0b
+}
+
+/// Words of rules end at a zero byte, but for patterns and passwords.
+fn text(word: &[u8]) -> &[u8] {
+    word.split(|&byte| byte == 0).next().unwrap_or_default()
 }

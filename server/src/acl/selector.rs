@@ -19,6 +19,11 @@ pub struct KeyAccess {
 }
 
 impl KeyAccess {
+    pub const NONE: KeyAccess = KeyAccess {
+        read: false,
+        write: false,
+    };
+
     pub const BOTH: KeyAccess = KeyAccess {
         read: true,
         write: true,
@@ -102,13 +107,14 @@ impl Selector {
     }
 
     /// Allows or forbids every command of a category.
-    pub fn set_category(&mut self, category: Category, name: &str, allow: bool) {
+    pub fn set_category(&mut self, category: Category, allow: bool) {
         for registered in table().all() {
             if facts::categories(registered.command).contains(&category) {
                 self.set_bit(registered.id, allow);
                 self.first_arguments.remove(&registered.id);
             }
         }
+        let name = facts::category_name(category);
         self.note_rule(format!("{}@{name}", sign(allow)));
     }
 
@@ -207,38 +213,38 @@ impl Selector {
         self.rules.join(" ")
     }
 
-    pub fn describe_keys(&self) -> String {
+    pub fn describe_keys(&self) -> Vec<u8> {
         if self.all_keys {
-            return "~*".into();
+            return b"~*".into();
         }
-        let words: Vec<String> = self
+        let words: Vec<Vec<u8>> = self
             .keys
             .iter()
             .map(|known| {
-                let sign = match known.access {
+                let sign: &[u8] = match known.access {
                     KeyAccess {
                         read: true,
                         write: true,
-                    } => "~",
-                    KeyAccess { read: true, .. } => "%R~",
-                    _ => "%W~",
+                    } => b"~",
+                    KeyAccess { read: true, .. } => b"%R~",
+                    _ => b"%W~",
                 };
-                format!("{sign}{}", String::from_utf8_lossy(&known.pattern))
+                [sign, &known.pattern].concat()
             })
             .collect();
-        words.join(" ")
+        words.join(&b' ')
     }
 
-    pub fn describe_channels(&self) -> String {
+    pub fn describe_channels(&self) -> Vec<u8> {
         if self.all_channels {
-            return "&*".into();
+            return b"&*".into();
         }
-        let words: Vec<String> = self
+        let words: Vec<Vec<u8>> = self
             .channels
             .iter()
-            .map(|channel| format!("&{}", String::from_utf8_lossy(channel)))
+            .map(|channel| [b"&", channel.as_slice()].concat())
             .collect();
-        words.join(" ")
+        words.join(&b' ')
     }
 
     pub fn describe_databases(&self) -> String {
@@ -253,19 +259,18 @@ impl Selector {
     }
 
     /// All rules, in the order that makes the same selector again.
-    pub fn describe(&self) -> String {
-        let mut words = Vec::new();
-        words.push(self.describe_keys());
+    pub fn describe(&self) -> Vec<u8> {
+        let mut words = vec![self.describe_keys()];
         if !self.all_channels {
-            words.push("resetchannels".into());
+            words.push(b"resetchannels".into());
         }
         words.push(self.describe_channels());
         if self.databases != Databases::All {
-            words.push(self.describe_databases());
+            words.push(self.describe_databases().into_bytes());
         }
-        words.push(self.describe_commands());
+        words.push(self.describe_commands().into_bytes());
         words.retain(|word| !word.is_empty());
-        words.join(" ")
+        words.join(&b' ')
     }
 }
 

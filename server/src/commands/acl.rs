@@ -148,7 +148,7 @@ fn set_user(session: &mut Session, args: &Args<'_>, reply: &mut Reply) -> Result
     server
         .acl
         .set_user(name, &rules, all_channels(session))
-        .map_err(|error| Error::general(error.to_string()))?;
+        .map_err(|error| Error::general(error.message()))?;
     reply.ok();
     Ok(())
 }
@@ -237,19 +237,19 @@ fn get_user(session: &mut Session, args: &Args<'_>, reply: &mut Reply) -> Result
 
 fn write_selector(selector: &Selector, reply: &mut Reply) {
     for (name, text) in [
-        ("commands", selector.describe_commands()),
+        ("commands", selector.describe_commands().into_bytes()),
         ("keys", selector.describe_keys()),
         ("channels", selector.describe_channels()),
         (
             "databases",
             match selector.describe_databases() {
-                none if none == "resetdbs" => String::new(),
-                some => some,
+                none if none == "resetdbs" => Vec::new(),
+                some => some.into_bytes(),
             },
         ),
     ] {
         reply.bulk(name.as_bytes());
-        reply.bulk(text.as_bytes());
+        reply.bulk(&text);
     }
 }
 
@@ -347,26 +347,23 @@ subcommand!(
 );
 
 fn dry_run(session: &mut Session, args: &Args<'_>, reply: &mut Reply) -> Result {
-    let named = |before: &str, name: &[u8]| {
-        let name = String::from_utf8_lossy(name).into_owned();
-        Error::general(format!("{before} '{name}' not found"))
-    };
+    let named =
+        |before: &[u8], name: &[u8]| Error::general([before, b" '", name, b"' not found"].concat());
     let user = session.server.acl.user(args.word(2));
-    let user = user.ok_or_else(|| named("User", args.word(2)))?;
+    let user = user.ok_or_else(|| named(b"User", args.word(2)))?;
     let command = args.skip(3);
     let found = table::table()
         .find(command.word(0))
-        .ok_or_else(|| named("Command", command.word(0)))?;
+        .ok_or_else(|| named(b"Command", command.word(0)))?;
     let registered = dispatch::resolve(found, &command).map_err(|(registered, error)| {
-        if registered.subcommands.is_empty() {
-            error
-        } else {
-            named("Command", command.word(0))
+        match registered.filter(|registered| registered.subcommands.is_empty()) {
+            Some(_) => error,
+            None => named(b"Command", command.word(0)),
         }
     })?;
     match user.may(registered, &command, session.database) {
         Ok(()) => reply.ok(),
-        Err(denial) => reply.bulk(denial.explain(&user).as_bytes()),
+        Err(denial) => reply.bulk(&denial.explain(&user)),
     }
     Ok(())
 }

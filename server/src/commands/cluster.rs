@@ -1,5 +1,7 @@
 //! CLUSTER, READONLY, READWRITE and ASKING, as a server answers them that is no node of a cluster.
 
+use std::sync::atomic::Ordering;
+
 use crate::{
     dispatch::{
         args::Args,
@@ -45,7 +47,7 @@ const READONLY: Command = Command {
     keys: &[],
     flags: &[Flag::Fast, Flag::Loading, Flag::Stale],
     categories: &[Category::Connection],
-    run: Run::Session(accept),
+    run: Run::Session(readonly),
     subcommands: &[],
 };
 
@@ -60,12 +62,19 @@ const READWRITE: Command = Command {
     keys: &[],
     flags: &[Flag::Fast, Flag::Loading, Flag::Stale],
     categories: &[Category::Connection],
-    run: Run::Session(accept),
+    run: Run::Session(readwrite),
     subcommands: &[],
 };
 
-/// Outside a cluster every server takes what it takes anyway.
-fn accept(_session: &mut Session, _args: &Args<'_>, reply: &mut Reply) -> Result {
+/// Outside a cluster every server takes what it takes anyway; CLIENT LIST shows what was said.
+fn readonly(session: &mut Session, _args: &Args<'_>, reply: &mut Reply) -> Result {
+    session.client.readonly.store(true, Ordering::Relaxed);
+    reply.ok();
+    Ok(())
+}
+
+fn readwrite(session: &mut Session, _args: &Args<'_>, reply: &mut Reply) -> Result {
+    session.client.readonly.store(false, Ordering::Relaxed);
     reply.ok();
     Ok(())
 }

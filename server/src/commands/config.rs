@@ -4,7 +4,7 @@ use std::sync::{Arc, atomic::Ordering};
 
 use super::help::help;
 use crate::{
-    config::{Peer, SetError},
+    config::{Peer, SetError, Settings},
     dispatch::{
         args::Args,
         command::{Arity::*, Command, Flag, Group, Reply, Result, Run},
@@ -16,7 +16,7 @@ use crate::{
     server::Server,
     session::{
         Session,
-        registry::{Address, Client},
+        registry::{Address, Client, Wire},
     },
 };
 
@@ -79,9 +79,6 @@ const SET: Command = Command {
     subcommands: &[],
 };
 
-/// Directives that decide which sockets are bound, which happens at the start only.
-const SOCKETS: [&str; 3] = ["port", "bind", "tls-port"];
-
 fn set(session: &mut Session, args: &Args<'_>, reply: &mut Reply) -> Result {
     if !args.len().is_multiple_of(2) {
         return Err(Error::SYNTAX);
@@ -92,13 +89,13 @@ fn set(session: &mut Session, args: &Args<'_>, reply: &mut Reply) -> Result {
         .map(|pair| (pair[0], pair[1]))
         .collect();
     let server = &session.server;
+    let before = server.config.settings();
     let changes = server
         .config
         .set(&pairs, peer(&session.client))
         .map_err(refused)?;
-    if let Some(name) = SOCKETS.iter().find(|name| changes.contains(name)) {
+    if let Err((name, reason)) = exchange_sockets(server, &before, &|name| changes.contains(name)) {
         server.config.rollback(&changes);
-        let reason = "sockets are bound when the server starts; change it in the file and restart";
         return Err(refused(SetError::not_applied(name, reason)));
     }
     if changes.contains("maxclients")
@@ -119,6 +116,54 @@ fn set(session: &mut Session, args: &Args<'_>, reply: &mut Reply) -> Result {
         return Err(refused(SetError::not_applied("appendonly", &reason)));
     }
     reply.ok();
+    Ok(())
+}
+
+/// Listens where the settings say now, if that is elsewhere than before.
+///
+/// # Errors
+/// Which setting cannot be met, and why; then all is listened on as before.
+fn exchange_sockets(
+    server: &Server,
+    before: &Settings,
+    changed: &dyn Fn(&str) -> bool,
+) -> std::result::Result<(), (&'static str, &'static str)> {
+    const PORT: &str = "Unable to listen on this port. Check server logs.";
+    const ADDRESSES: &str = "Failed to bind to specified addresses.";
+    let now = server.config.settings();
+    let exchange = |wire, addresses: &[String], port| {
+        let exchanged = server
+            .listeners
+            .exchange(wire, addresses, port, now.tcp_backlog);
+        exchanged.map_err(|(address, error)| {
+            log::warning(format!(
+                "Could not create a listening socket on {address}, port {port}: {error}"
+            ));
+        })
+    };
+    let (port, bind) = (changed("port"), changed("bind"));
+    if port || bind {
+        let reason = if port {
+            ("port", PORT)
+        } else {
+            ("bind", ADDRESSES)
+        };
+        exchange(Wire::Resp, &now.bind, now.port).map_err(|()| reason)?;
+    }
+    let port = changed("memcached-port");
+    if port || now.bind_of_memcached() != before.bind_of_memcached() {
+        let outcome = exchange(Wire::Memcached, now.bind_of_memcached(), now.memcached_port);
+        if outcome.is_err() {
+            if now.port != before.port || now.bind != before.bind {
+                let _ = exchange(Wire::Resp, &before.bind, before.port);
+            }
+            return Err(match port {
+                true => ("memcached-port", PORT),
+                false if changed("memcached-bind") => ("memcached-bind", ADDRESSES),
+                false => ("bind", ADDRESSES),
+            });
+        }
+    }
     Ok(())
 }
 

@@ -21,6 +21,7 @@ pub mod hyperloglog;
 pub mod info;
 pub mod keys;
 pub mod list;
+pub mod migrate;
 pub mod module;
 pub mod object;
 pub mod observation;
@@ -59,6 +60,7 @@ pub const FAMILIES: &[&[&Command]] = &[
     info::COMMANDS,
     keys::COMMANDS,
     list::COMMANDS,
+    migrate::COMMANDS,
     module::COMMANDS,
     object::COMMANDS,
     observation::COMMANDS,

@@ -17,7 +17,7 @@ use crate::{
         replica::LinkState,
     },
     server::{Server, now},
-    session::{Patience, Session},
+    session::{Patience, Session, registry::WaitState},
 };
 
 pub const COMMANDS: &[&Command] = &[
@@ -430,11 +430,11 @@ fn wait(session: &mut Session, args: &Args<'_>, reply: &mut Reply) -> Result {
     if reached < wanted
         && go_on_waiting(session, timeout, || {
             replication.append_plain(&[b"REPLCONF", b"GETACK", b"*"]);
-        })
+        })?
     {
         return Ok(());
     }
-    session.patience = None;
+    session.end_patience();
     reply.integer(reached);
     Ok(())
 }
@@ -449,9 +449,16 @@ fn read_timeout(args: &Args<'_>, index: usize) -> Result<i64> {
 }
 
 /// Whether to look again later: there is time left, and the connection may wait. `first` runs at the first look.
-fn go_on_waiting(session: &mut Session, timeout_ms: i64, first: impl FnOnce()) -> bool {
+///
+/// # Errors
+/// CLIENT UNBLOCK ended the waiting so.
+fn go_on_waiting(session: &mut Session, timeout_ms: i64, first: impl FnOnce()) -> Result<bool> {
     if session.flags.in_exec || session.flags.from_primary {
-        return false;
+        return Ok(false);
+    }
+    if session.client.patience_is(WaitState::Interrupted) {
+        session.end_patience();
+        return Err(Error::UNBLOCKED);
     }
     let now = now().millis();
     let until = match session.patience {
@@ -461,7 +468,7 @@ fn go_on_waiting(session: &mut Session, timeout_ms: i64, first: impl FnOnce()) -
                 0 => i64::MAX,
                 timeout => now.saturating_add(timeout),
             };
-            session.patience = Some(Patience {
+            session.begin_patience(Patience {
                 until_ms,
                 offset: session.server.replication.offset(),
                 logged: session.server.aof.end(),
@@ -470,12 +477,11 @@ fn go_on_waiting(session: &mut Session, timeout_ms: i64, first: impl FnOnce()) -
             until_ms
         }
     };
-    if now >= until {
-        session.patience = None;
-        return false;
+    if now >= until || session.client.patience_is(WaitState::TimedOut) {
+        return Ok(false);
     }
     session.retry_at = Some(until.min(now + LOOK_AGAIN_MS));
-    true
+    Ok(true)
 }
 
 const WAITAOF: Command = Command {
@@ -528,11 +534,11 @@ fn wait_aof(session: &mut Session, args: &Args<'_>, reply: &mut Reply) -> Result
             server
                 .replication
                 .append_plain(&[b"REPLCONF", b"GETACK", b"*"]);
-        })
+        })?
     {
         return Ok(());
     }
-    session.patience = None;
+    session.end_patience();
     reply.array(2);
     reply.integer(synced);
     reply.integer(reached);

@@ -142,6 +142,7 @@ fn watch(session: &mut Session, db: &mut Db<'_>, args: &Args<'_>, reply: &mut Re
         .client
         .watched_keys
         .store(transaction.watched.len() as u32, Ordering::Relaxed);
+    session.client.queued.store(0, Ordering::Relaxed);
     session.client.account();
     reply.ok();
     Ok(())

@@ -90,9 +90,9 @@ directives! {
 
     "Memcached" {
         /// TCP port for memcached clients; 0 does not listen.
-        memcached_port: u16 = integer(11211, 0, PORT_MAX), "memcached-port", AtStart, Effective;
+        memcached_port: u16 = integer(11211, 0, PORT_MAX), "memcached-port", AtRunTime, Effective;
         /// Addresses to listen on for memcached clients; empty means those of `bind`.
-        memcached_bind: Vec<String> = addresses(&[]), "memcached-bind", AtStart, Effective;
+        memcached_bind: Vec<String> = addresses(&[]), "memcached-bind", AtRunTime, Effective;
         /// Path of a Unix socket for memcached clients; empty does not listen.
         memcached_unixsocket: PathBuf = path(), "memcached-unixsocket", AtStart, Effective;
         /// Permissions of the memcached Unix socket; 0 leaves them to the umask.

@@ -277,6 +277,14 @@ impl Settings {
     pub fn resolve(&self, path: impl AsRef<Path>) -> PathBuf {
         self.dir.join(path)
     }
+
+    /// Where to listen for memcached clients.
+    pub fn bind_of_memcached(&self) -> &[String] {
+        match self.memcached_bind.is_empty() {
+            true => &self.bind,
+            false => &self.memcached_bind,
+        }
+    }
 }
 
 /// What a `CONFIG SET` changed.

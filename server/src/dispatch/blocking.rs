@@ -33,6 +33,7 @@ use super::{
     args::Args,
     call::attempt,
     command::{Access, Command, Group, Progress, Reply},
+    error::Error,
     keys::each_key,
     table::Registered,
     transaction::Queued,
@@ -57,9 +58,22 @@ pub struct Waiter {
     keys: Vec<Box<[u8]>>,
     /// The hashes of all keys that the command declares.
     hashes: Vec<u64>,
-    over: Mutex<bool>,
+    end: Mutex<Option<End>>,
     /// The connection ends with its waiting.
     closes: AtomicBool,
+}
+
+/// How waiting ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// With a reply, be it that there is nothing.
+    Answered,
+    /// The command failed when it ran again.
+    Failed,
+    /// By CLIENT UNBLOCK with an error.
+    Interrupted,
+    /// Nobody is there any more.
+    Left,
 }
 
 impl Waiter {
@@ -68,16 +82,16 @@ impl Waiter {
     }
 
     pub fn is_over(&self) -> bool {
-        *self.over.lock()
+        self.end.lock().is_some()
     }
 
     /// Ends the waiting with a reply. False if it is over already.
-    fn end(&self, client: &Arc<Client>, write: impl FnOnce(&mut ReplyWriter)) -> bool {
-        let mut over = self.over.lock();
-        if *over {
+    fn end(&self, client: &Arc<Client>, how: End, write: impl FnOnce(&mut ReplyWriter)) -> bool {
+        let mut end = self.end.lock();
+        if end.is_some() {
             return false;
         }
-        *over = true;
+        *end = Some(how);
         let mut writer = ReplyWriter::new(self.version);
         if !self.silent {
             write(&mut writer);
@@ -89,12 +103,18 @@ impl Waiter {
     /// Ends the waiting as if its time were up: with the null array, whatever the command else says for nothing. False
     /// if it is over already.
     pub fn time_out(&self, client: &Arc<Client>) -> bool {
-        self.end(client, ReplyWriter::null_array)
+        self.end(client, End::Answered, ReplyWriter::null_array)
     }
 
     /// Ends the waiting with an error, for CLIENT UNBLOCK. False if it is over already.
-    pub fn interrupt(&self, client: &Arc<Client>, error: &str) -> bool {
-        self.end(client, |writer| writer.error(error))
+    pub fn interrupt(&self, server: &Server, client: &Arc<Client>, error: &Error) -> bool {
+        let interrupted = self.end(client, End::Interrupted, |writer| {
+            writer.error_bytes(error.as_bytes());
+        });
+        if interrupted {
+            server.metrics.count_error(error.code());
+        }
+        interrupted
     }
 
     /// Whether the command has an answer also when the key is gone or of another type.
@@ -136,7 +156,7 @@ pub fn wait(
         }),
         keys,
         hashes,
-        over: Mutex::new(false),
+        end: Mutex::new(None),
         closes: AtomicBool::new(false),
     });
     // Before it can be found by its keys.
@@ -156,12 +176,27 @@ pub fn wait(
 }
 
 impl Session {
+    /// Counts the command whose waiting has ended, and leaves.
+    pub fn end_waiting(&mut self) {
+        if let Some(waiter) = self.waiter.clone() {
+            let registered = waiter.request.registered;
+            self.count_command(registered, self.attempt_nanoseconds);
+            let metrics = &self.metrics.commands[registered.id];
+            match *waiter.end.lock() {
+                Some(End::Failed) => metrics.failed.add(1),
+                Some(End::Interrupted) => metrics.rejected.add(1),
+                Some(End::Answered | End::Left) | None => {}
+            }
+        }
+        self.leave_waiting();
+    }
+
     /// Ends the waiting, if it has not ended, and takes the client out of the lists of its keys. Nothing is locked.
     pub fn leave_waiting(&mut self) {
         let Some(waiter) = self.waiter.take() else {
             return;
         };
-        *waiter.over.lock() = true;
+        waiter.end.lock().get_or_insert(End::Left);
         self.client.set_waiter(None);
         for index in 0..waiter.keys.len() {
             leave(&self.server, &self.client, &waiter, index);
@@ -195,12 +230,12 @@ fn leave(server: &Server, client: &Arc<Client>, waiter: &Arc<Waiter>, index: usi
 }
 
 /// Ends the waiting of all clients with an error, and their connections.
-pub fn interrupt_all(server: &Server, error: &str) {
+pub fn interrupt_all(server: &Server, error: &Error) {
     for client in server.clients.all() {
         if let Some(waiter) = client.waiter() {
             // Relaxed: whoever sees that the waiting is over has taken the lock that is taken here next.
             waiter.closes.store(true, Ordering::Relaxed);
-            waiter.interrupt(&client, error);
+            waiter.interrupt(server, &client, error);
         }
     }
 }
@@ -353,8 +388,8 @@ fn serve_one(
     waiter: &Waiter,
     all: &mut Changes,
 ) -> bool {
-    let mut over = waiter.over.lock();
-    if *over {
+    let mut end = waiter.end.lock();
+    if end.is_some() {
         return true;
     }
     // What is told so far comes before what the client says about itself.
@@ -373,21 +408,22 @@ fn serve_one(
     );
     db.set_client(changer);
     all.absorb(std::mem::take(&mut db.changes));
-    match outcome {
+    let how = match outcome {
         Ok(Progress::Wait { .. }) => return false,
-        Ok(Progress::Done) => {}
+        Ok(Progress::Done) => End::Answered,
         Err(error) => {
             reply.clear();
             reply.later = None;
             reply.error_bytes(error.as_bytes());
             server.metrics.count_error(error.code());
+            End::Failed
         }
-    }
+    };
     if waiter.silent {
         reply.clear();
         reply.later = None;
     }
-    *over = true;
+    *end = Some(how);
     client.leave_reply(reply.writer.into_output(), reply.later);
     true
 }

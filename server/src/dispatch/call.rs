@@ -21,9 +21,7 @@ use super::{
     table::{OneKey, Registered},
     transaction,
 };
-use crate::{
-    memcache::note::Note, metrics::WorkerMetrics, server::Server, session::Session, tracking,
-};
+use crate::{memcache::note::Note, server::Server, session::Session, tracking};
 
 /// Runs the handler of a command on one key under the key's lock, then settles what it changed.
 ///
@@ -57,7 +55,6 @@ pub(super) fn run_on_key(
 pub(super) fn run(
     session: &mut Session,
     db: &mut Db<'_>,
-    metrics: &WorkerMetrics,
     registered: &'static Registered,
     args: &Args<'_>,
     reply: &mut Reply,
@@ -75,7 +72,7 @@ pub(super) fn run(
             release(&session.server, db);
             result
         }
-        Run::Exec => transaction::exec(session, db, metrics, reply),
+        Run::Exec => transaction::exec(session, db, reply),
         Run::Read(_) | Run::Write(_) | Run::Blocking(_) => {
             while lock(db, command, args).is_err() {
                 stand_back(session)?;

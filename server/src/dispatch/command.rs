@@ -147,6 +147,8 @@ pub enum Place {
     SortPatterns,
     /// The word after STORE among SORT's options, if it is there.
     SortStore,
+    /// MIGRATE's: those listed after its option KEYS, or the one in the place of its only key.
+    Migrated { listed: bool },
     /// Every shard, whatever the words say.
     AllShards,
 }
@@ -296,6 +298,8 @@ pub struct Reply {
     pub preparation: Option<Preparation>,
     /// What is to be dropped where it disturbs nobody: clones of values that may be the last.
     pub discarded: Option<Box<dyn Any + Send>>,
+    /// The error that the command ends with was counted before: it is that of a command within a script.
+    pub error_is_counted: bool,
     /// Whether the command can run again.
     pub may_prepare: bool,
     /// Words that a blocking command which waits has from now on, by their numbers: what they said at its first run
@@ -323,6 +327,7 @@ impl Reply {
             later: None,
             preparation: None,
             discarded: None,
+            error_is_counted: false,
             may_prepare: false,
             replaced_words: Vec::new(),
         }

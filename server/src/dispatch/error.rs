@@ -41,6 +41,8 @@ impl Error {
         READ_ONLY = "READONLY You can't write against a read only replica.";
         PRIMARY_DOWN = "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.";
         NO_REPLICAS = "NOREPLICAS Not enough good replicas to write.";
+        UNBLOCKED = "UNBLOCKED client unblocked via CLIENT UNBLOCK";
+        ROLE_CHANGED = "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)";
         EXEC_ABORT = "EXECABORT Transaction discarded because of previous errors.";
     }
 

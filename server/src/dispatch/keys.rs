@@ -1,5 +1,7 @@
 //! Finds the keys among a command's words, by its declaration.
 
+use std::ops::Range;
+
 use super::{
     args::Args,
     command::{Access, Command, Place},
@@ -65,10 +67,41 @@ pub fn each_key(command: &Command, args: &Args<'_>, mut visit: impl FnMut(usize,
                     visit(at, keys.access);
                 }
             }
+            Place::Migrated { listed } => {
+                let list = migrated_list(args);
+                if listed == list.is_some() {
+                    migrated(args).for_each(|index| visit(index, keys.access));
+                }
+                sound &= list.is_none() || args.get(3).is_some_and(<[u8]>::is_empty);
+            }
             Place::SortPatterns | Place::AllShards => {}
         }
     }
     sound
+}
+
+/// The words that are MIGRATE's keys.
+pub fn migrated(args: &Args<'_>) -> Range<usize> {
+    match migrated_list(args) {
+        Some(first) => first..args.len(),
+        None => 3..args.len().min(4),
+    }
+}
+
+/// Where the keys after MIGRATE's option KEYS begin. Passwords may look like options, so they are stepped over.
+fn migrated_list(args: &Args<'_>) -> Option<usize> {
+    let next_option = |&index: &usize| {
+        let argument_count = match () {
+            () if args.is(index, "AUTH") => 1,
+            () if args.is(index, "AUTH2") => 2,
+            () => 0,
+        };
+        Some(index + 1 + argument_count)
+    };
+    std::iter::successors(Some(6), next_option)
+        .take_while(|&index| index < args.len())
+        .find(|&index| args.is(index, "KEYS"))
+        .map(|index| index + 1)
 }
 
 /// Where a keyword with an argument is said for the last time.

@@ -26,12 +26,7 @@ use self::{
     gates::Gate,
     table::{OneKey, Registered},
 };
-use crate::{
-    metrics::{WorkerMetrics, command_log::Outcome},
-    scripting::stack,
-    server,
-    session::Session,
-};
+use crate::{metrics::command_log::Outcome, scripting::stack, server, session::Session};
 
 /// What the connection does after a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,7 +72,6 @@ pub fn find(args: &Args<'_>) -> Option<Found<'static>> {
 pub fn execute(
     session: &mut Session,
     db: &mut Db<'_>,
-    metrics: &WorkerMetrics,
     clock: &mut Moment,
     found: Option<Found<'static>>,
     args: &Args<'_>,
@@ -95,31 +89,17 @@ pub fn execute(
         && found.registered.command.arity.accepts(args.len())
     {
         let args = args.with_first_key(found.first_key);
-        return execute_on_key(
-            session,
-            db,
-            metrics,
-            clock,
-            found.registered,
-            handler,
-            &args,
-            reply,
-        );
+        return execute_on_key(session, db, clock, found.registered, handler, &args, reply);
     }
-    execute_any(session, db, metrics, clock, found, args, reply)
+    execute_any(session, db, clock, found, args, reply)
 }
 
 /// Executes a command on one key that nothing stands in the way of: no gate is closed, and nobody is shown it. It does
 /// what [`execute_any`] comes to then.
 #[inline]
-#[expect(
-    clippy::too_many_arguments,
-    reason = "a part of `execute`, apart to be read by itself"
-)]
 fn execute_on_key(
     session: &mut Session,
     db: &mut Db<'_>,
-    metrics: &WorkerMetrics,
     clock: &mut Moment,
     registered: &'static Registered,
     handler: OneKey,
@@ -129,17 +109,15 @@ fn execute_on_key(
     if session.server.keyspace.eviction.is_limited()
         && let Err(error) = memory::gate(session, db, registered.command, args)
     {
-        return reject(session, metrics, registered, reply, error);
+        return reject(session, registered, reply, error);
     }
     if matches!(handler, OneKey::Write(_)) && gates::disk_is_behind(&session.server) {
         return Next::Wait(server::now().millis() + gates::DISK_WAIT_MS);
     }
     let begun = Begun::at(reply);
     match call::run_on_key(session, db, registered, handler, args, reply) {
-        Ok(result) => conclude(
-            session, metrics, clock, registered, args, reply, begun, result,
-        ),
-        Err(error) => reject(session, metrics, registered, reply, error),
+        Ok(result) => conclude(session, clock, registered, args, reply, begun, result),
+        Err(error) => reject(session, registered, reply, error),
     }
 }
 
@@ -147,7 +125,6 @@ fn execute_on_key(
 fn execute_any(
     session: &mut Session,
     db: &mut Db<'_>,
-    metrics: &WorkerMetrics,
     clock: &mut Moment,
     found: Found<'static>,
     args: &Args<'_>,
@@ -156,8 +133,19 @@ fn execute_any(
     let begun = Begun::at(reply);
     let registered = match resolve(found.registered, args) {
         Ok(registered) => registered,
-        Err((registered, error)) => return reject(session, metrics, registered, reply, error),
+        Err((Some(registered), error)) => {
+            session.client.note_command(registered.id);
+            return reject(session, registered, reply, error);
+        }
+        Err((None, error)) => {
+            session.client.note_no_command();
+            fail(session, reply, &error);
+            return Next::Go;
+        }
     };
+    if !found.registered.subcommands.is_empty() {
+        session.client.note_command(registered.id);
+    }
     let args = &args.with_first_key(found.first_key);
     match gates::admit(session, db, registered, args, reply) {
         Ok(Gate::Open) => {}
@@ -166,26 +154,21 @@ fn execute_any(
             return Next::Go;
         }
         Ok(Gate::Wait(until)) => return Next::Wait(until),
-        Err(error) => return reject(session, metrics, registered, reply, error),
-    }
-    if !found.registered.subcommands.is_empty() {
-        session.client.note_command(registered.id);
+        Err(error) => return reject(session, registered, reply, error),
     }
     if wants_stack(session, registered.command) {
         return Next::Stack;
     }
-    let result = call::run(session, db, metrics, registered, args, reply);
+    let result = call::run(session, db, registered, args, reply);
     if result == Err(Error::BUSY) {
         begun.undo(reply);
-        return reject(session, metrics, registered, reply, Error::BUSY);
+        return reject(session, registered, reply, Error::BUSY);
     }
     if let Some(at) = session.retry_at.take() {
         begun.undo(reply);
         return Next::Wait(at);
     }
-    let next = conclude(
-        session, metrics, clock, registered, args, reply, begun, result,
-    );
+    let next = conclude(session, clock, registered, args, reply, begun, result);
     if next == Next::Prepare {
         return next;
     }
@@ -202,16 +185,19 @@ fn execute_any(
 }
 
 /// The subcommand, if the command has any, with its words' number checked.
+///
+/// # Errors
+/// The command that has too few words or too many, or none if there is no such subcommand, and what to answer.
 #[inline]
 pub fn resolve<'t>(
     registered: &'t Registered,
     args: &Args<'_>,
-) -> std::result::Result<&'t Registered, (&'t Registered, Error)> {
+) -> std::result::Result<&'t Registered, (Option<&'t Registered>, Error)> {
     let mut resolved = registered;
     if !registered.subcommands.is_empty() && args.len() > 1 {
         resolved = registered.subcommand(args.word(1)).ok_or_else(|| {
             (
-                registered,
+                None,
                 Error::unknown_subcommand(registered.command.name, args.word(1)),
             )
         })?;
@@ -220,7 +206,7 @@ pub fn resolve<'t>(
     {
         Ok(resolved)
     } else {
-        Err((resolved, Error::wrong_arity(&resolved.full_name)))
+        Err((Some(resolved), Error::wrong_arity(&resolved.full_name)))
     }
 }
 
@@ -259,13 +245,8 @@ impl Begun {
 
 /// Ends a command that ran: counts it, notes it where it stands out or is to be shown, and answers its error.
 #[inline(always)]
-#[expect(
-    clippy::too_many_arguments,
-    reason = "the one end of all ways to run a command"
-)]
 fn conclude(
     session: &mut Session,
-    metrics: &WorkerMetrics,
     clock: &mut Moment,
     registered: &Registered,
     args: &Args<'_>,
@@ -276,12 +257,15 @@ fn conclude(
     if reply.wants_preparation() {
         return Next::Prepare;
     }
-    let metrics = &metrics.commands[registered.id];
     let outcome = Outcome {
         nanoseconds: clock.lap(),
         reply_bytes: reply.len().saturating_sub(begun.len),
     };
-    metrics.record(outcome.nanoseconds);
+    match session.waiter {
+        None => session.count_command(registered, outcome.nanoseconds),
+        // It is counted when its waiting ends.
+        Some(_) => session.attempt_nanoseconds = outcome.nanoseconds,
+    }
     let server = &session.server;
     server
         .command_log
@@ -293,7 +277,7 @@ fn conclude(
             .show(registered.command, args, session.database, client);
     }
     if let Err(error) = result {
-        metrics.failed.add(1);
+        session.metrics.commands[registered.id].failed.add(1);
         begun.undo(reply);
         fail(session, reply, &error);
         return Next::Go;
@@ -308,12 +292,11 @@ fn conclude(
 #[cold]
 fn reject(
     session: &mut Session,
-    metrics: &WorkerMetrics,
     registered: &Registered,
     reply: &mut Reply,
     mut error: Error,
 ) -> Next {
-    metrics.commands[registered.id].rejected.add(1);
+    session.metrics.commands[registered.id].rejected.add(1);
     if error == Error::BUSY {
         error = session.server.scripting.slow.busy();
     }
@@ -329,13 +312,17 @@ fn reject(
 #[cold]
 pub fn fail(session: &mut Session, reply: &mut Reply, error: &Error) {
     let mark = reply.mark();
-    session.server.metrics.count_error(error.code());
+    if !std::mem::take(&mut reply.error_is_counted) {
+        session.server.metrics.count_error(error.code());
+    }
     if session.flags.in_transaction
         && let Some(transaction) = session.transaction.as_mut()
         && !error.code().starts_with(b"EXECABORT")
     {
         transaction.failed = true;
     }
+    // A MIGRATE that was refused when it ran again is not asked any more what came of it.
+    session.migration = None;
     reply.error_bytes(error.as_bytes());
     if session.flags.replies_off || session.flags.skip_next {
         session.flags.skip_next = false;

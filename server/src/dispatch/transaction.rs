@@ -26,7 +26,6 @@ use super::{
 use crate::{
     commands::acl,
     memcache::note::Note,
-    metrics::WorkerMetrics,
     notify::{self, Teller},
     server::Server,
     session::Session,
@@ -186,7 +185,7 @@ impl Transaction {
 }
 
 /// Takes a mark off a key.
-fn forget_watch(server: &Server, database: usize, key: &[u8], mark: &Arc<WatchMark>) {
+pub(crate) fn forget_watch(server: &Server, database: usize, key: &[u8], mark: &Arc<WatchMark>) {
     let keyspace = &server.keyspace;
     match keyspace.try_lock(keyspace.shard_of(Key::new(key).hash)) {
         Ok(mut shard) => shard
@@ -202,12 +201,7 @@ fn forget_watch(server: &Server, database: usize, key: &[u8], mark: &Arc<WatchMa
 }
 
 /// EXEC: runs the queued commands under one set of locks.
-pub fn exec(
-    session: &mut Session,
-    db: &mut Db<'_>,
-    metrics: &WorkerMetrics,
-    reply: &mut Reply,
-) -> Result {
+pub fn exec(session: &mut Session, db: &mut Db<'_>, reply: &mut Reply) -> Result {
     if !session.flags.in_transaction {
         return Err(Error::EXEC_WITHOUT_MULTI);
     }
@@ -224,7 +218,7 @@ pub fn exec(
     if transaction.is_touched(db) {
         reply.null_array();
     } else {
-        run_all(session, db, metrics, &transaction, reply, &mut all);
+        run_all(session, db, &transaction, reply, &mut all);
     }
     db.changes = all;
     release(&session.server, db);
@@ -252,7 +246,6 @@ fn lock(session: &Session, db: &mut Db<'_>, transaction: &Transaction) -> Result
 fn run_all(
     session: &mut Session,
     db: &mut Db<'_>,
-    metrics: &WorkerMetrics,
     transaction: &Transaction,
     reply: &mut Reply,
     all: &mut Changes,
@@ -272,9 +265,7 @@ fn run_all(
         db.begin();
         let result = still_allowed(session, db, queued)
             .and_then(|()| call_any(session, db, registered.command, args, reply));
-        conclude(
-            session, metrics, &mut clock, registered, args, reply, begun, result,
-        );
+        conclude(session, &mut clock, registered, args, reply, begun, result);
         if db.changes.dirty > 0 || !db.changes.is_quiet() {
             all.absorb(std::mem::take(&mut db.changes));
             if all.has_stale() {
@@ -351,9 +342,9 @@ impl Session {
     fn take_transaction(&mut self) -> Option<Box<Transaction>> {
         self.flags.in_transaction = false;
         self.client.in_transaction.store(false, Ordering::Relaxed);
-        self.client.queued.store(-1, Ordering::Relaxed);
         self.client.watched_keys.store(0, Ordering::Relaxed);
         let transaction = self.transaction.take()?;
+        self.client.queued.store(0, Ordering::Relaxed);
         let held = &self.client.held;
         held.queued_bytes.store(0, Ordering::Relaxed);
         let watched = transaction.watched.iter();

@@ -79,7 +79,7 @@ impl Memcache {
         limits: &Limits,
         request: Request<'_>,
     ) -> Option<Then> {
-        worker.commands += 1;
+        self.session.commands += 1;
         let metrics = worker.metrics.clone();
         let server = self.session.server.clone();
         let counters = stats::Counters {
@@ -412,7 +412,7 @@ impl Protocol for Memcache {
             }
         };
         db.flush_statistics();
-        worker.end_turn(&self.session.client, now.millis());
+        worker.end_turn(&self.session, now.millis());
         turn
     }
 

@@ -182,6 +182,10 @@ impl<P: Protocol> Connection<P> {
                     return Poll::Ready(Ok(()));
                 }
                 Then::Wait(until) => {
+                    if self.protocol.session().patience.is_some() {
+                        // Whoever waits for replicas may wait for ever: that the client is gone is to be noticed.
+                        while self.keep_input(worker, cx)?.is_ready() {}
+                    }
                     ready!(self.wait(until, cx));
                     self.then = Then::Read(0);
                 }
@@ -215,7 +219,7 @@ impl<P: Protocol> Connection<P> {
         client.note_output(worker.reply.writer.len());
         if let Some(later) = later {
             // Only the reply of a command that waited goes on later.
-            self.protocol.session_mut().leave_waiting();
+            self.protocol.session_mut().end_waiting();
             self.protocol.go_on(later);
             self.then = Then::Later;
         }
@@ -239,7 +243,9 @@ impl<P: Protocol> Connection<P> {
             self.then = if closes { Then::Close } else { Then::Read(0) };
             // What ended the waiting left its reply before. Leaving takes the locks under which that was done, so that
             // its effects are in the log by now, and the reply waits for them like any other.
-            self.protocol.session_mut().leave_waiting();
+            let session = self.protocol.session_mut();
+            session.end_waiting();
+            session.client.note_commands(session.commands);
             self.protocol.session().server.aof.cover_all();
             self.deliver(worker, cx)?;
             return Poll::Ready(Ok(()));

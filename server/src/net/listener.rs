@@ -2,15 +2,20 @@
 
 use std::{
     io,
-    net::{SocketAddr, ToSocketAddrs},
+    net::{Shutdown, SocketAddr, ToSocketAddrs},
     path::Path,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use rustix::{fs::Mode, process::umask};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::{
+    net::{TcpListener, UnixListener},
+    sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+    task::AbortHandle,
+};
 
 use crate::{
     runtime::{Incoming, Workers},
@@ -32,6 +37,99 @@ pub enum Listening {
     Unix(std::os::unix::net::UnixListener, Wire, Arc<str>),
 }
 
+/// The listening TCP sockets, which CONFIG SET exchanges while the server runs. Connections stay as they are.
+#[derive(Default)]
+pub struct Listeners {
+    open: Mutex<Open>,
+}
+
+#[derive(Default)]
+struct Open {
+    /// The sockets once more, beside those that are accepted from.
+    sockets: Vec<(Wire, Socket)>,
+    /// To whoever accepts.
+    acceptor: Option<UnboundedSender<Exchange>>,
+}
+
+/// Sockets that take the place of all that served a protocol over TCP.
+pub struct Exchange {
+    wire: Wire,
+    listeners: Vec<std::net::TcpListener>,
+}
+
+impl Listeners {
+    /// Notes the sockets of the start. Returns what will tell of those that take their place.
+    ///
+    /// # Errors
+    /// The system has no descriptors to spare.
+    pub fn start(&self, listening: &[Listening]) -> io::Result<UnboundedReceiver<Exchange>> {
+        let (acceptor, exchanges) = unbounded_channel();
+        let mut open = self.open.lock();
+        open.acceptor = Some(acceptor);
+        for listening in listening {
+            if let Listening::Tcp(listener, wire) = listening {
+                open.sockets.push((*wire, listener.try_clone()?.into()));
+            }
+        }
+        Ok(exchanges)
+    }
+
+    /// Listens on these addresses for a protocol, and no longer on those that it had; port 0 listens on none.
+    ///
+    /// The old sockets make way before the new ones are bound only if they must: it costs clients that are about to be
+    /// accepted their connections.
+    ///
+    /// # Errors
+    /// An address that cannot be bound, with its text; then the old ones are listened on as before.
+    pub fn exchange(
+        &self,
+        wire: Wire,
+        addresses: &[String],
+        port: u16,
+        backlog: u32,
+    ) -> Result<(), (String, io::Error)> {
+        let mut open = self.open.lock();
+        let bind = || match port {
+            0 => Ok(Vec::new()),
+            port => bind_tcp(addresses, port, backlog),
+        };
+        let of_wire = |(known, _): &&(Wire, Socket)| *known == wire;
+        let bound = match bind() {
+            Err((_, error)) if error.kind() == io::ErrorKind::AddrInUse => {
+                for (_, socket) in open.sockets.iter().filter(of_wire) {
+                    // Bound as it stays, it does not listen any more: others may do so on its port.
+                    let _ = socket.shutdown(Shutdown::Both);
+                }
+                bind().inspect_err(|_| {
+                    for (_, socket) in open.sockets.iter().filter(of_wire) {
+                        let _ = socket.listen(backlog_of_system(backlog));
+                    }
+                })
+            }
+            other => other,
+        }?;
+        let failed = |error| (addresses.join(" "), error);
+        let copies = bound.iter().map(|listener| listener.try_clone());
+        let copies = copies.collect::<io::Result<Vec<_>>>().map_err(failed)?;
+        open.sockets.retain(|(known, socket)| {
+            if *known == wire {
+                let _ = socket.shutdown(Shutdown::Both);
+            }
+            *known != wire
+        });
+        open.sockets
+            .extend(copies.into_iter().map(|copy| (wire, copy.into())));
+        if let Some(acceptor) = &open.acceptor {
+            // Whoever accepts does so for as long as the program runs.
+            let _ = acceptor.send(Exchange {
+                wire,
+                listeners: bound,
+            });
+        }
+        Ok(())
+    }
+}
+
 /// Binds every address of a list. Those that begin with `-` may be missing on this machine.
 ///
 /// # Errors
@@ -40,8 +138,7 @@ pub fn bind_tcp(
     addresses: &[String],
     port: u16,
     backlog: u32,
-    wire: Wire,
-) -> Result<Vec<Listening>, (String, io::Error)> {
+) -> Result<Vec<std::net::TcpListener>, (String, io::Error)> {
     let mut bound = Vec::new();
     for text in addresses {
         let (address, optional) = text
@@ -58,7 +155,7 @@ pub fn bind_tcp(
         };
         for address in resolved {
             match bind_one(address, backlog) {
-                Ok(listener) => bound.push(Listening::Tcp(listener, wire)),
+                Ok(listener) => bound.push(listener),
                 Err(error) if optional && is_missing(&error) => {}
                 Err(error) => return Err((text.clone(), error)),
             }
@@ -79,8 +176,12 @@ fn bind_one(address: SocketAddr, backlog: u32) -> io::Result<std::net::TcpListen
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    socket.listen(backlog.min(i32::MAX as u32) as i32)?;
+    socket.listen(backlog_of_system(backlog))?;
     Ok(socket.into())
+}
+
+fn backlog_of_system(backlog: u32) -> i32 {
+    backlog.min(i32::MAX as u32) as i32
 }
 
 /// The address is not one of this machine's, or of a kind it does not speak.
@@ -110,11 +211,43 @@ pub fn bind_unix(path: &Path, permissions: u32, wire: Wire) -> io::Result<Listen
     ))
 }
 
-/// Accepts from one socket for as long as the server runs.
+/// Accepts from all sockets, and from those that take their place.
+pub async fn accept_all(
+    server: Arc<Server>,
+    workers: Workers,
+    listening: Vec<Listening>,
+    mut exchanges: UnboundedReceiver<Exchange>,
+) {
+    let spawn = |listening: Listening| {
+        let task = tokio::spawn(accept(server.clone(), workers.clone(), listening));
+        task.abort_handle()
+    };
+    let mut tasks: Vec<(Wire, AbortHandle)> = Vec::new();
+    for listening in listening {
+        match listening {
+            Listening::Tcp(_, wire) => tasks.push((wire, spawn(listening))),
+            Listening::Unix(..) => drop(spawn(listening)),
+        }
+    }
+    while let Some(Exchange { wire, listeners }) = exchanges.recv().await {
+        tasks.retain(|(known, task)| {
+            if *known == wire {
+                task.abort();
+            }
+            *known != wire
+        });
+        let listening = listeners
+            .into_iter()
+            .map(|listener| Listening::Tcp(listener, wire));
+        tasks.extend(listening.map(|listening| (wire, spawn(listening))));
+    }
+}
+
+/// Accepts from one socket for as long as it listens.
 ///
 /// # Errors
 /// The socket cannot be watched by the event loop.
-pub async fn accept(server: Arc<Server>, workers: Workers, listening: Listening) -> io::Result<()> {
+async fn accept(server: Arc<Server>, workers: Workers, listening: Listening) -> io::Result<()> {
     match listening {
         Listening::Tcp(listener, wire) => {
             let mut keepalive = None;

@@ -157,7 +157,6 @@ impl Resp {
         found: Option<Found<'static>>,
         args: &Args<'_>,
     ) -> Option<(Then, bool)> {
-        worker.commands += 1;
         match found {
             // Dispatch notes which subcommand runs.
             Some(found) => {
@@ -165,12 +164,14 @@ impl Resp {
                     Some(found.registered.id).filter(|_| found.registered.subcommands.is_empty());
             }
             None if is_http(args.word(0)) => return Some((Then::Close, true)),
-            None => {}
+            None => {
+                worker.last_command = None;
+                self.session.client.note_no_command();
+            }
         }
         let next = dispatch::execute(
             &mut self.session,
             db,
-            &worker.metrics,
             &mut worker.clock,
             found,
             args,
@@ -193,10 +194,10 @@ impl Resp {
                 self.later = worker.reply.later.take();
                 Some((Then::Later, true))
             }
-            Next::Prepare => again(worker, Then::Later),
-            Next::Wait(until) => again(worker, Then::Wait(until)),
+            Next::Prepare => again(Then::Later),
+            Next::Wait(until) => again(Then::Wait(until)),
             Next::Blocked => Some((Then::Blocked, true)),
-            Next::Stack => again(worker, Then::Stack),
+            Next::Stack => again(Then::Stack),
         }
     }
 
@@ -245,9 +246,8 @@ impl Resp {
     }
 }
 
-/// The batch stops at a request that runs again later, from its beginning, and counts then.
-fn again(worker: &mut Worker, then: Then) -> Option<(Then, bool)> {
-    worker.commands -= 1;
+/// The batch stops at a request that runs again later, from its beginning.
+fn again(then: Then) -> Option<(Then, bool)> {
     Some((then, false))
 }
 
@@ -336,7 +336,7 @@ impl Protocol for Resp {
             // The turn goes on there at once.
             tracking::send_broadcasts(&server);
         }
-        worker.end_turn(&self.session.client, now.millis());
+        worker.end_turn(&self.session, now.millis());
         turn
     }
 

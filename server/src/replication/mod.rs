@@ -32,7 +32,7 @@ pub use self::maintenance::{enforce_limits, finish, maintain, wait_for_replicas}
 use self::{backlog::Backlog, copy::Copies, failover::Failover, primary::Replica, replica::Link};
 use crate::{
     config::Settings,
-    dispatch::blocking,
+    dispatch::{blocking, error::Error},
     propagation::{encode, encode_together},
     server::{self, Server},
 };
@@ -290,10 +290,7 @@ impl Replication {
         }
         self.is_replica.store(true, Ordering::Relaxed);
         server.keyspace.set_deletes_expired(false);
-        blocking::interrupt_all(
-            server,
-            "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)",
-        );
+        blocking::interrupt_all(server, &Error::ROLE_CHANGED);
         self.drop_replicas();
         replica::start(server, link.clone());
         *current = Some(link);

@@ -673,8 +673,8 @@ impl Stream<'_> {
 }
 
 impl Source for Stream<'_> {
-    fn session(&self) -> Session {
-        let mut session = Session::internal(self.server.clone());
+    fn session(&self, worker: usize) -> Session {
+        let mut session = Session::internal(self.server.clone(), worker);
         if let Some(client) = &self.client {
             session.client = client.clone();
         }

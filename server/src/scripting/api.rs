@@ -8,7 +8,7 @@ use protocol::resp::reply::Version;
 use super::{
     convert::to_integer,
     interpreter::{Failure, State, native},
-    problem::{Problem, error_table},
+    problem::{Problem, counted_error_table, error_table},
     random::Random,
     sha1_hex,
 };
@@ -132,7 +132,7 @@ fn command(state: &State, args: MultiValue) -> Result<(bool, Value), Failure> {
 fn call(state: &State, args: MultiValue) -> Returned {
     match command(state, args)? {
         (true, value) => one(value),
-        (false, Value::String(text)) => Err(Problem::reply(text.as_bytes().to_vec()).into()),
+        (false, Value::String(text)) => Err(Problem::Command(text.as_bytes().to_vec()).into()),
         (false, _) => Err(Problem::reply("ERR unknown error").into()),
     }
 }
@@ -141,9 +141,7 @@ fn protected_call(lua: &Lua, state: &State, args: MultiValue) -> Returned {
     match command(state, args)? {
         (true, value) => one(value),
         (false, Value::String(text)) => {
-            let table = error_table(lua, &text.as_bytes())?;
-            table.raw_set("ignore_error_stats_update", true)?;
-            one(Value::Table(table))
+            one(Value::Table(counted_error_table(lua, &text.as_bytes())?))
         }
         (false, other) => one(other),
     }

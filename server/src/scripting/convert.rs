@@ -166,11 +166,7 @@ impl<'a> Reader<'a> {
         let text = || String::from_utf8_lossy(line);
         Ok(match sign {
             b'+' => self.tagged("ok", line)?,
-            b'-' => {
-                let table = super::problem::error_table(self.lua, line)?;
-                table.raw_set("ignore_error_stats_update", true)?;
-                Value::Table(table)
-            }
+            b'-' => Value::Table(super::problem::counted_error_table(self.lua, line)?),
             b':' => Value::Number(text().parse().unwrap_or_default()),
             b'$' => match number(line) {
                 None => Value::Boolean(false),

@@ -13,6 +13,8 @@ use mlua::{Error, Lua, Table, Value};
 pub(super) enum Problem {
     /// An error reply: scripts see a table whose `err` is this text.
     Reply(Vec<u8>),
+    /// The error reply of a command, which the statistics have: scripts see a table that says so, too.
+    Command(Vec<u8>),
     /// A misuse of a function: scripts see a string, the position before it.
     Misuse(Vec<u8>),
     /// The script must end, whatever it does to go on: by SCRIPT KILL, or by FUNCTION KILL.
@@ -50,7 +52,7 @@ impl Problem {
 
     pub(super) fn text(&self) -> &[u8] {
         match self {
-            Problem::Reply(text) | Problem::Misuse(text) => text,
+            Problem::Reply(text) | Problem::Command(text) | Problem::Misuse(text) => text,
             Problem::Killed(Killed::Script) => b"ERR Script killed by user with SCRIPT KILL.",
             Problem::Killed(Killed::Function) => b"ERR Script killed by user with FUNCTION KILL.",
         }
@@ -94,6 +96,24 @@ pub(super) fn error_table(lua: &Lua, text: &[u8]) -> mlua::Result<Table> {
     Ok(table)
 }
 
+/// The field of an error's table that says that the statistics have it.
+const COUNTED: &str = "ignore_error_stats_update";
+
+/// A table with `err`, for an error that the statistics have.
+pub(super) fn counted_error_table(lua: &Lua, text: &[u8]) -> mlua::Result<Table> {
+    let table = error_table(lua, text)?;
+    table.raw_set(COUNTED, true)?;
+    Ok(table)
+}
+
+/// Whether an error that a script ends with is in the statistics.
+pub(super) fn is_counted(problem: &Value) -> bool {
+    match problem {
+        Value::Table(table) => table.raw_get::<bool>(COUNTED).unwrap_or(false),
+        _ => false,
+    }
+}
+
 /// What a script's handler gets: a table for error replies, else a string.
 pub(super) fn value(lua: &Lua, problem: Value) -> mlua::Result<Value> {
     let Value::Error(error) = problem else {
@@ -101,6 +121,7 @@ pub(super) fn value(lua: &Lua, problem: Value) -> mlua::Result<Value> {
     };
     match Problem::of(&error) {
         Some(Problem::Reply(text)) => Ok(Value::Table(error_table(lua, text)?)),
+        Some(Problem::Command(text)) => Ok(Value::Table(counted_error_table(lua, text)?)),
         Some(Problem::Misuse(text)) => Ok(Value::String(lua.create_string(text)?)),
         Some(Problem::Killed(what)) => Err(Error::external(Problem::Killed(*what))),
         None => Ok(Value::String(lua.create_string(error.to_string())?)),
@@ -127,6 +148,7 @@ pub(super) fn handler(lua: &Lua, problem: Value) -> mlua::Result<Value> {
         Value::Table(table) => table,
         Value::Error(error) => match Problem::of(&error) {
             Some(Problem::Misuse(text)) => error_table(lua, &[b"ERR ", &**text].concat())?,
+            Some(Problem::Command(text)) => counted_error_table(lua, text)?,
             Some(problem) => error_table(lua, problem.text())?,
             None => error_table(lua, format!("ERR {error}").as_bytes())?,
         },

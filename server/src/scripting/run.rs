@@ -1,13 +1,16 @@
 //! Runs a script and the commands in it.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    borrow::Cow,
+    sync::{Arc, atomic::Ordering},
+};
 
 use mlua::{Lua, MultiValue, Value};
 use protocol::resp::{
     reply::{ReplyWriter, Version},
     request::Span,
 };
-use storage::{Held, changes::Changes, db::Db};
+use storage::{Held, changes::Changes, clock::Moment, db::Db};
 
 use super::{
     Origin, Script,
@@ -27,6 +30,7 @@ use crate::{
         gates,
         table::Registered,
     },
+    metrics::CommandMetrics,
     notify::{self, Teller},
     persistence::trouble::Trouble,
     session::Session,
@@ -176,8 +180,14 @@ pub fn run(session: &mut Session, db: &mut Db<'_>, call: &Call<'_>, reply: &mut 
         blocking::serve(&session.server, db);
     }
     match outcome {
-        Ok(Ok(value)) => convert::write(&value, reply, state.version.get()),
-        Ok(Err(problem)) => Err(Error::new(problem::text_of(&problem))),
+        Ok(Ok(value)) => {
+            reply.error_is_counted = problem::is_counted(&value);
+            convert::write(&value, reply, state.version.get())
+        }
+        Ok(Err(problem)) => {
+            reply.error_is_counted = problem::is_counted(&problem);
+            Err(Error::new(problem::text_of(&problem)))
+        }
         Err(error) => Err(lua_failed(&error)),
     }
 }
@@ -275,7 +285,11 @@ impl Commands<'_, '_, '_> {
         }
         match self.execute(args) {
             Ok(()) => Ok((true, self.read_reply(lua)?)),
-            Err(error) => Ok((false, Value::String(lua.create_string(error.as_bytes())?))),
+            Err(error) => {
+                self.session.server.metrics.count_error(error.code());
+                let text = shown(&error);
+                Ok((false, Value::String(lua.create_string(text)?)))
+            }
         }
     }
 
@@ -286,14 +300,50 @@ impl Commands<'_, '_, '_> {
             std::mem::take(&mut self.spans),
         );
         let args = Args::new(&words, &spans);
-        let admitted = admit(&args, self.read_only);
-        let result = admitted.and_then(|registered| {
-            self.check_permissions(registered, &args)?;
+        let result = self.find(&args).and_then(|registered| {
+            let admitted = self.admit(registered, &args);
+            admitted.inspect_err(|_| self.metrics(registered).rejected.add(1))?;
             self.call(registered, &args)
         });
         self.words = words;
         self.spans = spans;
         result
+    }
+
+    /// The command that the words are of.
+    fn find(&self, args: &Args<'_>) -> Result<&'static Registered> {
+        let found = dispatch::find(args).ok_or(UNKNOWN)?;
+        dispatch::resolve(found.registered, args).map_err(|(registered, error)| match registered {
+            Some(registered) => {
+                self.metrics(registered).rejected.add(1);
+                WRONG_ARITY
+            }
+            None => error,
+        })
+    }
+
+    /// May the script run this command now?
+    fn admit(&self, registered: &Registered, args: &Args<'_>) -> Result {
+        let command = registered.command;
+        if command.has(Flag::NoScript) {
+            return Err(NOT_ALLOWED);
+        }
+        if self.read_only && command.is_write() {
+            return Err(WRITES_REFUSED);
+        }
+        self.check_permissions(registered, args)?;
+        let may_go_on = self.wrote || self.allow_oom || !command.has(Flag::DenyOom);
+        if !may_go_on && self.db.is_out_of_memory() {
+            return Err(Error::OUT_OF_MEMORY);
+        }
+        if command.is_write() && !self.wrote {
+            self.check_writes()?;
+        }
+        Ok(())
+    }
+
+    fn metrics(&self, registered: &Registered) -> &CommandMetrics {
+        &self.session.metrics.commands[registered.id]
     }
 
     fn check_permissions(&self, registered: &Registered, args: &Args<'_>) -> Result {
@@ -344,18 +394,12 @@ impl Commands<'_, '_, '_> {
     fn call(&mut self, registered: &'static Registered, args: &Args<'_>) -> Result {
         self.reply.clear();
         self.reply.set_version(self.state.version.get());
-        let may_go_on = self.wrote || self.allow_oom || !registered.command.has(Flag::DenyOom);
-        if !may_go_on && self.db.is_out_of_memory() {
-            return Err(Error::OUT_OF_MEMORY);
-        }
-        if registered.command.is_write() && !self.wrote {
-            self.check_writes()?;
-        }
         self.wrote |= registered.command.is_write();
         if registered.command.is_write() || registered.command.has(Flag::MayReplicate) {
             self.state.running.note_write();
         }
         self.db.begin();
+        let mut clock = Moment::now();
         let result = call::call_any(
             self.session,
             self.db,
@@ -363,6 +407,10 @@ impl Commands<'_, '_, '_> {
             args,
             &mut self.reply,
         );
+        self.session.count_command(registered, clock.lap());
+        if result.is_err() {
+            self.metrics(registered).failed.add(1);
+        }
         let server = &self.session.server;
         if server.monitors.is_on() {
             let database = self.session.database;
@@ -396,21 +444,10 @@ impl Commands<'_, '_, '_> {
     }
 }
 
-/// May a script run this command?
-fn admit(args: &Args<'_>, read_only: bool) -> Result<&'static Registered> {
-    let found = dispatch::find(args).ok_or(UNKNOWN)?;
-    let registered = dispatch::resolve(found.registered, args).map_err(|(_, error)| {
-        if error.as_bytes().starts_with(b"ERR wrong number") {
-            WRONG_ARITY
-        } else {
-            error
-        }
-    })?;
-    if registered.command.has(Flag::NoScript) {
-        return Err(NOT_ALLOWED);
+/// The error as scripts see it: that a permission is missing is an error of the general kind there.
+fn shown(error: &Error) -> Cow<'_, [u8]> {
+    match error.as_bytes().strip_prefix(b"NOPERM ") {
+        Some(sentence) => [b"ERR ", sentence].concat().into(),
+        None => error.as_bytes().into(),
     }
-    if read_only && registered.command.is_write() {
-        return Err(WRITES_REFUSED);
-    }
-    Ok(registered)
 }

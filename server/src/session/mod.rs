@@ -5,14 +5,16 @@ pub mod memory;
 pub mod registry;
 pub mod subscriptions;
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use protocol::resp::reply::Version;
 
 use self::{registry::Client, subscriptions::Subscriptions};
 use crate::{
     acl::User,
-    dispatch::{blocking::Waiter, transaction::Transaction},
+    dispatch::{blocking::Waiter, table::Registered, transaction::Transaction},
+    metrics::WorkerMetrics,
+    migration::Migration,
     replication::primary::{Announced, Wanted},
     server::{self, Server},
 };
@@ -26,6 +28,10 @@ pub struct Session {
     pub version: Version,
     pub flags: Flags,
     pub user: Arc<User>,
+    /// What the thread counts that the connection lives on.
+    pub metrics: Arc<WorkerMetrics>,
+    /// Commands run so far, those of transactions and scripts included.
+    pub commands: u64,
     pub transaction: Option<Box<Transaction>>,
     pub subscriptions: Option<Box<Subscriptions>>,
     /// What a replica said of itself.
@@ -36,8 +42,12 @@ pub struct Session {
     pub retry_at: Option<i64>,
     /// What a WAIT or WAITAOF that runs again waits for.
     pub patience: Option<Patience>,
+    /// Keys that a MIGRATE that runs again has sent on their way.
+    pub migration: Option<Arc<Migration>>,
     /// The command that waits, and with it the connection.
     pub waiter: Option<Arc<Waiter>>,
+    /// How long it ran before it waited.
+    pub attempt_nanoseconds: u64,
 }
 
 /// What somebody waits for who waits for replicas or the disk.
@@ -108,7 +118,7 @@ impl Flags {
 }
 
 impl Session {
-    pub fn new(server: Arc<Server>, client: Arc<Client>) -> Session {
+    pub fn new(server: Arc<Server>, client: Arc<Client>, metrics: Arc<WorkerMetrics>) -> Session {
         let authenticated = server.acl.is_open();
         let user = server.acl.default_user().clone();
         Session {
@@ -121,23 +131,36 @@ impl Session {
                 ..Flags::default()
             },
             user,
+            metrics,
+            commands: 0,
             transaction: None,
             subscriptions: None,
             announced: None,
             wanted: None,
             retry_at: None,
             patience: None,
+            migration: None,
             waiter: None,
+            attempt_nanoseconds: 0,
         }
     }
 
-    /// A session of the server itself, which may do everything: loading the append-only file is one.
-    pub fn internal(server: Arc<Server>) -> Session {
+    /// A session of the server itself, which may do everything: loading the append-only file is one. It counts as this
+    /// worker.
+    pub fn internal(server: Arc<Server>, worker: usize) -> Session {
         let client = Client::internal(server::now().millis());
-        let mut session = Session::new(server, Arc::new(client));
+        let metrics = server.metrics.workers[worker].clone();
+        let mut session = Session::new(server, Arc::new(client), metrics);
         session.flags.authenticated = true;
         session.user = User::of_the_server();
         session
+    }
+
+    /// Counts a command that has run.
+    #[inline]
+    pub fn count_command(&mut self, registered: &Registered, nanoseconds: u64) {
+        self.metrics.commands[registered.id].record(nanoseconds);
+        self.commands += 1;
     }
 
     /// Whether its commands have been run elsewhere before, so that they run here too, come what may.
@@ -168,6 +191,21 @@ impl Session {
 }
 
 impl Session {
+    /// Waits for replicas or the disk from now on.
+    pub fn begin_patience(&mut self, patience: Patience) {
+        self.patience = Some(patience);
+        self.client.begin_patience();
+        self.server.waiting.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Waits for replicas or the disk no longer.
+    pub fn end_patience(&mut self) {
+        if self.patience.take().is_some() {
+            self.client.end_patience();
+            self.server.waiting.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
     /// Is shown commands no longer.
     fn stop_monitoring(&mut self) {
         if std::mem::take(&mut self.flags.monitors) {
@@ -179,6 +217,7 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         self.leave_waiting();
+        self.end_patience();
         self.leave_transaction();
         self.unsubscribe_all();
         self.stop_tracking();

@@ -5,7 +5,9 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering},
+        atomic::{
+            AtomicBool, AtomicI32, AtomicI64, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering,
+        },
     },
     task::Waker,
 };
@@ -53,6 +55,16 @@ pub struct Details {
     pub user: Vec<u8>,
 }
 
+/// Whether a client waits for replicas or the disk, and how others ended that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum WaitState {
+    None,
+    Waits,
+    TimedOut,
+    Interrupted,
+}
+
 /// A client as others see it. Its worker keeps the numbers current with relaxed stores; nothing hangs on their order.
 pub struct Client {
     pub id: u64,
@@ -70,10 +82,14 @@ pub struct Client {
     pub resp3: AtomicBool,
     pub no_evict: AtomicBool,
     pub no_touch: AtomicBool,
+    /// READONLY.
+    pub readonly: AtomicBool,
+    /// CLIENT IMPORT-SOURCE.
+    pub import_source: AtomicBool,
     /// CLIENT CAPA REDIRECT.
     pub can_redirect: AtomicBool,
     pub in_transaction: AtomicBool,
-    /// Commands queued by MULTI, -1 outside.
+    /// Commands queued by MULTI, -1 before the first MULTI or WATCH.
     pub queued: AtomicI32,
     pub watched_keys: AtomicU32,
     pub input_bytes: AtomicUsize,
@@ -87,6 +103,8 @@ pub struct Client {
     /// What others have for it.
     pub mailbox: Mailbox,
     waiter: Mutex<Option<Arc<Waiter>>>,
+    /// Whether it waits for replicas or the disk: a [`WaitState`].
+    patience: AtomicU8,
     pub is_monitor: AtomicBool,
     tracking: Mutex<Option<Arc<Tracking>>>,
     pub(super) post: Arc<Post>,
@@ -143,6 +161,8 @@ impl Client {
             resp3: AtomicBool::new(false),
             no_evict: AtomicBool::new(false),
             no_touch: AtomicBool::new(false),
+            readonly: AtomicBool::new(false),
+            import_source: AtomicBool::new(false),
             can_redirect: AtomicBool::new(false),
             in_transaction: AtomicBool::new(false),
             queued: AtomicI32::new(-1),
@@ -155,6 +175,7 @@ impl Client {
             is_replica: AtomicBool::new(false),
             mailbox: Mailbox::default(),
             waiter: Mutex::new(None),
+            patience: AtomicU8::new(WaitState::None as u8),
             is_monitor: AtomicBool::new(false),
             tracking: Mutex::new(None),
             post,
@@ -182,7 +203,7 @@ impl Client {
         Client::new(0, arrival, local_address, Arc::default())
     }
 
-    /// Notes a turn: so many bytes read and commands run, the last of them this.
+    /// Notes a turn: so many bytes read and written, so many commands run in all, the last of them this.
     #[inline]
     pub fn note_turn(
         &self,
@@ -195,7 +216,7 @@ impl Client {
         self.last_active_ms.store(now_ms, Ordering::Relaxed);
         add(&self.bytes_in, bytes_in as u64);
         add(&self.bytes_out, bytes_out as u64);
-        add(&self.commands, commands);
+        self.note_commands(commands);
         if let Some(command) = last_command {
             self.last_command.store(command as u32, Ordering::Relaxed);
         }
@@ -244,14 +265,55 @@ impl Client {
         })
     }
 
-    /// Whether it waits for a key.
+    /// Whether it waits for a key, for replicas or for the disk.
     pub fn is_blocked(&self) -> bool {
         self.waiter.lock().is_some()
+            || self.patience.load(Ordering::Relaxed) != WaitState::None as u8
+    }
+
+    pub fn begin_patience(&self) {
+        self.patience
+            .store(WaitState::Waits as u8, Ordering::Relaxed);
+    }
+
+    pub fn end_patience(&self) {
+        self.patience
+            .store(WaitState::None as u8, Ordering::Relaxed);
+    }
+
+    /// Whether the waiting for replicas or the disk was ended this way.
+    pub fn patience_is(&self, state: WaitState) -> bool {
+        self.patience.load(Ordering::Relaxed) == state as u8
+    }
+
+    /// Ends its waiting for replicas or the disk. False if it does not wait for them.
+    pub fn end_patience_as(&self, state: WaitState) -> bool {
+        let waits = WaitState::Waits as u8;
+        let ended = self.patience.compare_exchange(
+            waits,
+            state as u8,
+            Ordering::Relaxed,
+            Ordering::Relaxed,
+        );
+        if ended.is_ok() {
+            self.wake();
+        }
+        ended.is_ok()
     }
 
     /// The running command, so that CLIENT LIST can show it.
     pub fn note_command(&self, command: usize) {
         self.last_command.store(command as u32, Ordering::Relaxed);
+    }
+
+    /// The client sent what is no command.
+    pub fn note_no_command(&self) {
+        self.last_command.store(NO_COMMAND, Ordering::Relaxed);
+    }
+
+    /// How many commands have run in all.
+    pub fn note_commands(&self, commands: u64) {
+        self.commands.store(commands, Ordering::Relaxed);
     }
 
     pub fn last_active_ms(&self) -> i64 {
@@ -299,11 +361,11 @@ impl Client {
             &self.resp3,
             &self.no_evict,
             &self.no_touch,
+            &self.readonly,
             &self.in_transaction,
         ] {
             flag.store(false, Ordering::Relaxed);
         }
-        self.queued.store(-1, Ordering::Relaxed);
         self.watched_keys.store(0, Ordering::Relaxed);
         if let Some(details) = self.details.lock().as_mut() {
             details.name.clear();

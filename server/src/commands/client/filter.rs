@@ -1,5 +1,7 @@
 //! Which clients CLIENT LIST and CLIENT KILL are about.
 
+use std::mem::discriminant;
+
 use storage::value::number;
 
 use super::{flags, quoting, user};
@@ -104,9 +106,18 @@ impl Filter {
                 b"LIB-VER" => Test::LibraryVersion(value.to_vec()),
                 _ => return Err(Error::SYNTAX),
             };
-            filter.conditions.push(Condition { test, negated });
+            filter.add(Condition { test, negated });
         }
         Ok(filter)
+    }
+
+    /// An option that is said again replaces what it said before.
+    fn add(&mut self, condition: Condition) {
+        self.conditions.retain(|known| {
+            discriminant(&known.test) != discriminant(&condition.test)
+                || known.negated != condition.negated
+        });
+        self.conditions.push(condition);
     }
 
     pub(super) fn matches(&self, client: &Client, me: &Client) -> bool {

@@ -25,7 +25,7 @@ use crate::{
     server::now,
     session::{
         Session,
-        registry::{Address, Client},
+        registry::{Address, Client, WaitState},
     },
     tracking::{Mode, Tracking},
 };
@@ -289,6 +289,7 @@ fn note_self(session: &Session, args: &Args<'_>) {
     if let Some(registered) = registered {
         session.client.note_command(registered.id);
     }
+    session.client.note_commands(session.commands);
 }
 
 /// A client's line in CLIENT LIST.
@@ -364,7 +365,7 @@ fn flags(client: &Client) -> String {
     let mut letters = String::new();
     let tracking = client.tracking();
     let broken = |tracking: &Tracking| tracking.broken_redirect.load(Ordering::Relaxed);
-    let flags: [(bool, char); 12] = [
+    let flags: [(bool, char); 14] = [
         (client.is_replica.load(Ordering::Relaxed), 'S'),
         (client.is_primary(), 'M'),
         (client.is_monitor.load(Ordering::Relaxed), 'O'),
@@ -378,8 +379,10 @@ fn flags(client: &Client) -> String {
             'B',
         ),
         (matches!(client.address, Address::Unix(_)), 'U'),
+        (client.readonly.load(Ordering::Relaxed), 'r'),
         (client.no_evict.load(Ordering::Relaxed), 'e'),
         (client.no_touch.load(Ordering::Relaxed), 'T'),
+        (client.import_source.load(Ordering::Relaxed), 'I'),
     ];
     letters.extend(
         flags
@@ -635,14 +638,11 @@ fn unblock(session: &mut Session, args: &Args<'_>, reply: &mut Reply) -> Result 
     let client = u64::try_from(id)
         .ok()
         .and_then(|id| session.server.clients.get(id));
-    let unblocked = client.is_some_and(|client| {
-        client.waiter().is_some_and(|waiter| {
-            if with_error {
-                waiter.interrupt(&client, "UNBLOCKED client unblocked via CLIENT UNBLOCK")
-            } else {
-                waiter.time_out(&client)
-            }
-        })
+    let unblocked = client.is_some_and(|client| match (client.waiter(), with_error) {
+        (Some(waiter), true) => waiter.interrupt(&session.server, &client, &Error::UNBLOCKED),
+        (Some(waiter), false) => waiter.time_out(&client),
+        (None, true) => client.end_patience_as(WaitState::Interrupted),
+        (None, false) => client.end_patience_as(WaitState::TimedOut),
     });
     reply.integer(unblocked.into());
     Ok(())
@@ -667,7 +667,7 @@ fn import_source(session: &mut Session, args: &Args<'_>, reply: &mut Reply) -> R
     if !session.server.config.settings().import_mode {
         return Err(Error::general("Server is not in import mode"));
     }
-    on_or_off(args, 2)?;
+    set(&session.client.import_source, on_or_off(args, 2)?);
     reply.ok();
     Ok(())
 }

@@ -103,7 +103,8 @@ pub(crate) const CATEGORIES: &[(Category, &str)] = &[
     (Category::Scripting, "scripting"),
 ];
 
-fn category_name(category: Category) -> &'static str {
+/// What a category is called.
+pub(crate) fn category_name(category: Category) -> &'static str {
     CATEGORIES
         .iter()
         .find(|(known, _)| *known == category)
@@ -187,6 +188,7 @@ const CHANNELS: &[Keys] = &[Keys::all(1, Access::Inspect)];
 fn span(place: Place) -> Option<[i64; 3]> {
     match place {
         Place::At(index) => Some([index as i64, index as i64, 1]),
+        Place::Migrated { listed: false } => Some([3, 3, 1]),
         Place::Pair { first } => Some([first as i64, first as i64 + 1, 1]),
         Place::Range { first, last, step } => Some([first as i64, -1 - last as i64, step as i64]),
         _ => None,
@@ -272,7 +274,7 @@ fn write_specification(command: &Command, keys: &Keys, note: Option<&str>, reply
                 step: 1,
                 limit: 0,
             };
-            (index, None, find)
+            (index as i64, None, find)
         }
         Place::Pair { first } => {
             let find = Find::Range {
@@ -280,7 +282,7 @@ fn write_specification(command: &Command, keys: &Keys, note: Option<&str>, reply
                 step: 1,
                 limit: 0,
             };
-            (first, None, find)
+            (first as i64, None, find)
         }
         Place::Range { first, last, step } => {
             let find = Find::Range {
@@ -288,17 +290,17 @@ fn write_specification(command: &Command, keys: &Keys, note: Option<&str>, reply
                 step: step as i64,
                 limit: 0,
             };
-            (first, None, find)
+            (first as i64, None, find)
         }
-        Place::Count { at } => (at, None, Find::Count { step: 1 }),
-        Place::CountPairs { at } => (at, None, Find::Count { step: 2 }),
+        Place::Count { at } => (at as i64, None, Find::Count { step: 1 }),
+        Place::CountPairs { at } => (at as i64, None, Find::Count { step: 2 }),
         Place::Streams { from } => {
             let find = Find::Range {
                 last: -1,
                 step: 1,
                 limit: 2,
             };
-            (from, Some("STREAMS"), find)
+            (from as i64, Some("STREAMS"), find)
         }
         Place::After { keyword, from } => {
             let find = Find::Range {
@@ -306,7 +308,18 @@ fn write_specification(command: &Command, keys: &Keys, note: Option<&str>, reply
                 step: 1,
                 limit: 0,
             };
-            (from, Some(keyword), find)
+            (from as i64, Some(keyword), find)
+        }
+        Place::Migrated { listed } => {
+            let find = Find::Range {
+                last: if listed { -1 } else { 0 },
+                step: 1,
+                limit: 0,
+            };
+            match listed {
+                true => (-2, Some("KEYS"), find),
+                false => (3, None, find),
+            }
         }
         Place::SortPatterns | Place::SortStore => {
             reply.map(3 + usize::from(note.is_some()));
@@ -337,13 +350,15 @@ fn write_specification(command: &Command, keys: &Keys, note: Option<&str>, reply
         _ if command.has(Flag::NotKey) => write_set(reply, &["not_key"]),
         // The options tell what they really do.
         "SET" | "BITFIELD" => write_set(reply, &["RW", "access", "update", "variable_flags"]),
+        "MIGRATE" if keys.place == (Place::Migrated { listed: true }) => {
+            write_set(reply, &["RW", "access", "delete", "incomplete"]);
+        }
         "GEORADIUS" | "GEORADIUSBYMEMBER" if keys.access == Access::Overwrite => {
             write_set(reply, &["OW", "update", "variable_flags"]);
         }
         _ => write_access(keys.access, reply),
     }
     reply.bulk(b"begin_search");
-    let begin = begin as i64;
     match keyword {
         None => {
             write_kind(reply, "index", 1);

@@ -87,15 +87,14 @@ pub(super) fn server(facts: &mut Facts<'_, '_>, lines: &mut Lines) {
             .collect();
         bound.join(",")
     };
-    let memcached_bind = if settings.memcached_bind.is_empty() {
-        &settings.bind
-    } else {
-        &settings.memcached_bind
-    };
     let mut listeners = Vec::new();
     for (name, bind, port) in [
-        ("tcp", &settings.bind, settings.port),
-        ("memcached", memcached_bind, settings.memcached_port),
+        ("tcp", settings.bind.as_slice(), settings.port),
+        (
+            "memcached",
+            settings.bind_of_memcached(),
+            settings.memcached_port,
+        ),
     ] {
         if port != 0 {
             listeners.push(format!("name={name},{},port={port}", addresses(bind)));
@@ -362,6 +361,7 @@ pub(super) fn persistence(facts: &mut Facts<'_, '_>, lines: &mut Lines) {
         "module_fork_last_cow_size",
         "slot_migration_fork_in_progress",
     ]);
+    append_only_file_sizes(server, lines);
     if let Some(progress) = progress {
         loading(&progress, lines);
     }
@@ -405,16 +405,23 @@ fn append_only_file(server: &Server, lines: &mut Lines) {
     let failures = status.rewrite_failures.load(Ordering::Relaxed);
     lines.add("aof_rewrites_consecutive_failures", failures);
     lines.add("aof_last_write_status", word(&status.last_write_ok));
-    if aof.is_enabled() {
-        let size = status.current_size.load(Ordering::Relaxed);
-        lines.add("aof_current_size", size);
-        lines.add("aof_base_size", status.base_size.load(Ordering::Relaxed));
-        lines.add("aof_pending_rewrite", 0);
-        lines.add("aof_buffer_length", aof.buffered_bytes());
-        lines.add("aof_pending_bio_fsync", 0);
-        let delayed = status.delayed_fsyncs.load(Ordering::Relaxed);
-        lines.add("aof_delayed_fsync", delayed);
+}
+
+/// What there is of a log that is written.
+fn append_only_file_sizes(server: &Server, lines: &mut Lines) {
+    let aof = &server.aof;
+    let status = &aof.status;
+    if !aof.is_enabled() {
+        return;
     }
+    let size = status.current_size.load(Ordering::Relaxed);
+    lines.add("aof_current_size", size);
+    lines.add("aof_base_size", status.base_size.load(Ordering::Relaxed));
+    lines.add("aof_pending_rewrite", 0);
+    lines.add("aof_buffer_length", aof.buffered_bytes());
+    lines.add("aof_pending_bio_fsync", 0);
+    let delayed = status.delayed_fsyncs.load(Ordering::Relaxed);
+    lines.add("aof_delayed_fsync", delayed);
 }
 
 pub(super) fn stats(facts: &mut Facts<'_, '_>, lines: &mut Lines) {
@@ -659,11 +666,12 @@ pub(super) fn cluster(_facts: &mut Facts<'_, '_>, lines: &mut Lines) {
 }
 
 pub(super) fn scripting_engines(_facts: &mut Facts<'_, '_>, lines: &mut Lines) {
-    lines.zeros(&[
-        "engines_count",
-        "engines_total_used_memory",
-        "engines_total_memory_overhead",
-    ]);
+    lines.add("engines_count", 1);
+    lines.zeros(&["engines_total_used_memory", "engines_total_memory_overhead"]);
+    lines.add(
+        "engine_0",
+        "name=LUA,module=built-in,abi_version=4,used_memory=0,memory_overhead=0",
+    );
 }
 
 pub(super) fn command_stats(facts: &mut Facts<'_, '_>, lines: &mut Lines) {

@@ -27,7 +27,7 @@ pub(super) struct Locked<'v, 'k> {
 impl<'v, 'k> Locked<'v, 'k> {
     /// `db` has all shards locked; its database is the log's from now on.
     pub(super) fn new(server: &Arc<Server>, db: &'v mut Db<'k>) -> Locked<'v, 'k> {
-        let mut session = Session::internal(server.clone());
+        let mut session = Session::internal(server.clone(), 0);
         session.flags.loads = true;
         db.select(session.database);
         Locked {

@@ -289,8 +289,8 @@ struct Log<'s> {
 }
 
 impl Source for Log<'_> {
-    fn session(&self) -> Session {
-        let mut session = Session::internal(self.server.clone());
+    fn session(&self, worker: usize) -> Session {
+        let mut session = Session::internal(self.server.clone(), worker);
         session.flags.loads = true;
         session
     }
