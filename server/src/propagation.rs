@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use storage::changes::{CommandLog, Effect};
+use storage::changes::{CommandLog, Logged, Readers};
 
 use crate::{persistence::aof::Aof, replication::Replication};
 
@@ -13,34 +13,37 @@ pub struct Propagation {
 }
 
 impl CommandLog for Propagation {
-    fn append(&self, effects: &[(usize, Effect)]) {
+    fn append(&self, effects: &[Logged]) {
         self.replication.append(effects);
-        if self.aof.is_enabled() {
+        let for_file = |logged: &Logged| logged.readers.contains(Readers::FILE);
+        if self.aof.is_enabled() && effects.iter().any(for_file) {
             self.aof.append(effects);
         }
     }
 }
 
-/// Encodes what belongs together; `database` is the one that the stream is in.
+/// Encodes what belongs together and is for `reader`; `database` is the one that the stream is in.
 pub fn encode_together(
     bytes: &mut Vec<u8>,
     database: &mut Option<usize>,
-    effects: &[(usize, Effect)],
+    effects: &[Logged],
+    reader: Readers,
 ) {
-    let together = effects.len() > 1;
-    let words = |effect: &Effect, bytes: &mut Vec<u8>| {
-        encode(bytes, effect.iter().map(|word| &**word));
+    let theirs = || {
+        let effects = effects.iter();
+        effects.filter(|logged| logged.readers.contains(reader))
     };
-    for (index, (wanted, effect)) in effects.iter().enumerate() {
-        if *database != Some(*wanted) {
-            *database = Some(*wanted);
-            let number = wanted.to_string();
+    let together = theirs().nth(1).is_some();
+    for (index, logged) in theirs().enumerate() {
+        if *database != Some(logged.database) {
+            *database = Some(logged.database);
+            let number = logged.database.to_string();
             encode(bytes, [b"SELECT".as_slice(), number.as_bytes()].into_iter());
         }
         if together && index == 0 {
             encode(bytes, [b"MULTI".as_slice()].into_iter());
         }
-        words(effect, bytes);
+        encode(bytes, logged.effect.iter().map(|word| &**word));
     }
     if together {
         encode(bytes, [b"EXEC".as_slice()].into_iter());

@@ -120,14 +120,47 @@ pub struct Evicted {
 /// A command for the log, as its arguments.
 pub type Effect = Vec<Box<[u8]>>;
 
+/// Who reads an effect, as bits. Scripts choose with `redis.set_repl`, whose numbers these are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Readers(u8);
+
+impl Readers {
+    pub const NONE: Readers = Readers(0);
+    pub const FILE: Readers = Readers(1);
+    pub const REPLICAS: Readers = Readers(2);
+    pub const ALL: Readers = Readers(3);
+
+    pub const fn from_bits(bits: u8) -> Readers {
+        Readers(bits)
+    }
+
+    pub const fn contains(self, other: Readers) -> bool {
+        self.0 & other.0 != 0
+    }
+}
+
+impl Default for Readers {
+    fn default() -> Readers {
+        Readers::ALL
+    }
+}
+
+/// An effect on its way into the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Logged {
+    pub database: usize,
+    pub effect: Effect,
+    pub readers: Readers,
+}
+
 /// Where effects go: one totally ordered stream, for the append-only file and replicas.
 ///
 /// Appended under the locks of the shards that the effects changed, so that per key the stream's order is the order
 /// of execution.
 pub trait CommandLog: Send + Sync {
-    /// Appends what one command or transaction did, each effect with its database. Several belong together: whoever
-    /// reads the stream applies all of them or none.
-    fn append(&self, effects: &[(usize, Effect)]);
+    /// Appends what one command or transaction did. Several effects belong together: whoever reads the stream applies
+    /// all of them or none.
+    fn append(&self, effects: &[Logged]);
 }
 
 /// How a command enters the command log.
@@ -221,18 +254,28 @@ impl Changes {
     pub(crate) fn take_effects(
         &mut self,
         database: usize,
+        readers: Readers,
         verbatim: impl FnOnce() -> Option<Effect>,
-        into: &mut Vec<(usize, Effect)>,
+        into: &mut Vec<Logged>,
     ) {
-        into.append(&mut self.deletions);
-        match std::mem::take(&mut self.effects) {
-            Effects::Instead(effects) => {
-                into.extend(effects.into_iter().map(|effect| (database, effect)));
-            }
-            Effects::Verbatim if self.dirty > 0 => {
-                into.extend(verbatim().map(|effect| (database, effect)));
-            }
-            Effects::Verbatim => {}
+        // That a key has expired is nobody's choice.
+        let deletions = std::mem::take(&mut self.deletions).into_iter();
+        into.extend(deletions.map(|(database, effect)| Logged {
+            database,
+            effect,
+            readers: Readers::ALL,
+        }));
+        let effects = match std::mem::take(&mut self.effects) {
+            Effects::Instead(effects) => effects,
+            Effects::Verbatim if self.dirty > 0 => verbatim().into_iter().collect(),
+            Effects::Verbatim => return,
+        };
+        if readers != Readers::NONE {
+            into.extend(effects.into_iter().map(|effect| Logged {
+                database,
+                effect,
+                readers,
+            }));
         }
     }
 

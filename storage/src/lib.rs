@@ -5,7 +5,7 @@
 //!
 //! `unsafe` is confined to these modules, each with a safe interface: [`alloc`] (the allocator's C calls), [`entry`]
 //! (one allocation per key), [`table`] (segments of tagged pointers), and in [`value`] `thin_buffer` and `small_or_boxed`
-//! (one word per small collection), with the casts from a buffer to what it holds in [`value::packed`] and
+//! (one word per small collection), [`lent`] (a borrowed closure behind a slot), with the casts from a buffer to what it holds in [`value::packed`] and
 //! [`value::int_set`].
 
 pub mod alloc;
@@ -19,6 +19,7 @@ pub mod hash;
 pub mod huge_pages;
 pub mod item_note;
 pub mod keyspace;
+pub mod lent;
 pub mod rdb;
 pub mod shard;
 pub mod snapshot;

@@ -122,7 +122,7 @@ fn epoch(
         if difference.is_none() && (unchecked >= CHECK_INTERVAL || history.len() >= commands) {
             unchecked = 0;
             first_of_batch = history.len();
-            difference = state_check(run.grammar.protocol, pair, generator, &mut history);
+            difference = state_check(run.grammar, pair, generator, &mut history);
         }
         if let Some(difference) = difference {
             history.truncate(first_of_batch + difference.index + 1);
@@ -137,12 +137,12 @@ fn epoch(
 
 /// Looks at every key from outside; what it asks becomes part of the history.
 fn state_check(
-    protocol: Protocol,
+    grammar: &Grammar,
     pair: &mut Pair,
     generator: &mut Generator,
     history: &mut Vec<Step>,
 ) -> Option<Difference> {
-    if protocol == Protocol::Memcached {
+    if grammar.protocol == Protocol::Memcached {
         let looks: Vec<Step> = generator
             .keys()
             .iter()
@@ -166,7 +166,7 @@ fn state_check(
     let looks: Vec<Step> = keys
         .iter()
         .zip(&types)
-        .flat_map(|(key, reply)| looks_at(key, reply))
+        .flat_map(|(key, reply)| looks_at(key, reply, grammar.encodings))
         .collect();
     for chunk in looks.chunks(BATCH_COMMANDS) {
         let base = history.len() - first_look;
@@ -181,7 +181,7 @@ fn state_check(
 }
 
 /// The commands that show all of a key, given the reply to TYPE.
-fn looks_at(key: &[u8], kind: &[u8]) -> Vec<Step> {
+fn looks_at(key: &[u8], kind: &[u8], encodings: Compare) -> Vec<Step> {
     let content = match kind {
         b"+string\r\n" => Step::new("GET").arg(key),
         b"+list\r\n" => Step::new("LRANGE").arg(key).arg("0").arg("-1"),
@@ -201,7 +201,10 @@ fn looks_at(key: &[u8], kind: &[u8]) -> Vec<Step> {
         .arg(key)
         .compare(Compare::Near(3000));
     vec![
-        Step::new("OBJECT").arg("ENCODING").arg(key),
+        Step::new("OBJECT")
+            .arg("ENCODING")
+            .arg(key)
+            .compare(encodings),
         deadline,
         content,
     ]
@@ -262,6 +265,8 @@ impl Pair {
             match self.protocol {
                 Protocol::Resp => {
                     wire.command(&["FLUSHALL"]);
+                    wire.command(&["FUNCTION", "FLUSH"]);
+                    wire.command(&["SCRIPT", "FLUSH"]);
                     wire.command(&["SELECT", "0"]);
                 }
                 Protocol::Memcached => {

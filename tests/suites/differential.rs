@@ -40,6 +40,7 @@ groups! {
     geo: "geo",
     sorted_set: "sorted_set",
     sort: "sort",
+    script: "script",
     stream: "stream",
     memcached: "memcached",
     memcached_arithmetic: "memcached-arithmetic",

@@ -1,6 +1,12 @@
 //! Scripts and functions, byte for byte.
 
-use tests::table::check;
+use std::time::{Duration, Instant};
+
+use tests::{
+    server::{Options, Server, missing},
+    table::check,
+    wire::Wire,
+};
 
 #[test]
 fn scripts_answer_and_fail_as_they_should() {
@@ -49,6 +55,25 @@ fn scripts_answer_and_fail_as_they_should() {
             "EVALSHA e0e1f9fabfc9d4800c877a703b823ac0578ff8db 0",
             ":1\r\n",
         ),
+        ("EVAL \"return {err='-x'}\" 0", "--x\r\n"),
+        (
+            "EVAL \"error({err=5})\" 0",
+            "-5 script: on @user_script:1.\r\n",
+        ),
+        (
+            "EVAL \"error({err='-x'})\" 0",
+            "--x script: on @user_script:1.\r\n",
+        ),
+        (
+            "EVAL \"return loadstring('return nothing')()\" 0",
+            "-ERR [string \"return nothing\"]:1: Script attempted to access nonexistent global variable 'nothing' \
+             script: on return nothing:1.\r\n",
+        ),
+        (
+            "EVAL \"return {pcall(cjson.decode, {})}\" 0",
+            "*2\r\n$-1\r\n$51\r\nbad argument #1 to '?' (string expected, got table)\r\n",
+        ),
+        ("EVALSHA x y 0", "-NOSCRIPT No matching script.\r\n"),
         (
             "SCRIPT KILL",
             "-NOTBUSY No scripts in execution right now.\r\n",
@@ -58,7 +83,7 @@ fn scripts_answer_and_fail_as_they_should() {
 
 #[test]
 fn class_4_tables_that_scripts_share_cannot_be_changed_from_behind() {
-    let server = tests::server::Server::start(&tests::server::Options::new());
+    let server = Server::start(&Options::new());
     let mut connection = server.connect();
     for call in [
         "table.insert(redis, 1)",
@@ -80,7 +105,7 @@ fn class_4_tables_that_scripts_share_cannot_be_changed_from_behind() {
 
 #[test]
 fn acl_check_cmd_answers_for_the_caller() {
-    let server = tests::server::Server::start(&tests::server::Options::new());
+    let server = Server::start(&Options::new());
     let mut connection = server.connect();
     connection.line("ACL SETUSER s on nopass ~a +get +eval");
     connection.line("AUTH s x");
@@ -92,4 +117,85 @@ fn acl_check_cmd_answers_for_the_caller() {
         let line = format!("EVAL \"return redis.acl_check_cmd({arguments})\" 0");
         assert_eq!(connection.line(&line), expected, "{arguments}");
     }
+}
+
+/// The names of the keys, and nothing else.
+fn names(connection: &mut Wire) -> Vec<String> {
+    let reply = connection.line("KEYS *");
+    let words = reply.lines().filter(|line| !line.starts_with(['*', '$']));
+    let mut names: Vec<String> = words.map(str::to_owned).collect();
+    names.sort_unstable();
+    names
+}
+
+/// Who is told of what, by every name that scripts have for it: to replicas, and to the append-only file.
+fn replication_is_chosen(start: impl Fn(&Options) -> Option<Server>) {
+    let durable = Options::new()
+        .set("appendonly", "yes")
+        .set("appendfsync", "always");
+    let (Some(mut primary), Some(replica)) = (start(&durable), start(&Options::new())) else {
+        return missing("valkey-server");
+    };
+    let (mut here, mut there) = (primary.connect(), replica.connect());
+    let port = primary.resp_address().port();
+    assert_eq!(
+        there.line(&format!("REPLICAOF 127.0.0.1 {port}")),
+        "+OK\r\n"
+    );
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let wait = |there: &mut Wire, key: &str| {
+        while there.line(&format!("EXISTS {key}")) != ":1\r\n" {
+            assert!(Instant::now() < deadline, "the replica has {key}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    here.line("SET before 1");
+    wait(&mut there, "before");
+    let mut listener = replica.connect();
+    listener.line("SUBSCRIBE news");
+    let script = "for _, who in ipairs({'NONE', 'AOF', 'REPLICA', 'SLAVE', 'ALL'}) do \
+                      redis.set_repl(redis['REPL_' .. who]) \
+                      redis.call('set', who, 1) \
+                      redis.call('publish', 'news', who) \
+                  end \
+                  redis.set_repl(redis.REPL_NONE)";
+    assert_eq!(here.command(&["EVAL", script, "0"]), b"$-1\r\n");
+    let library = "#!lua name=l\nserver.register_function('f', function() \
+                       server.set_repl(server.REPL_NONE) server.call('set', 'hidden', 1) \
+                       server.set_repl(server.REPL_ALL) server.call('set', 'told', 1) end)";
+    here.command(&["FUNCTION", "LOAD", library]);
+    here.line("MULTI");
+    here.line("FCALL f 0");
+    here.line("SET transaction 1");
+    here.line("EXEC");
+    // The choice is the script's alone.
+    here.line("EVAL \"redis.call('set', 'next', 1)\" 0");
+    here.line("SET after 1");
+    wait(&mut there, "after");
+    let told = ["after", "before", "next", "told", "transaction"];
+    let expected = |chosen: &[&str]| {
+        let mut names: Vec<String> = chosen.iter().chain(&told).map(|&s| s.to_owned()).collect();
+        names.sort_unstable();
+        names
+    };
+    assert_eq!(names(&mut there), expected(&["ALL", "REPLICA", "SLAVE"]));
+    for who in ["REPLICA", "SLAVE", "ALL"] {
+        let message = listener.reply().expect("a message");
+        let message = String::from_utf8_lossy(&message).into_owned();
+        assert!(message.ends_with(&format!("\r\n{who}\r\n")), "{message}");
+    }
+    there.line("REPLICAOF NO ONE");
+    drop(here);
+    primary.restart();
+    assert_eq!(names(&mut primary.connect()), expected(&["ALL", "AOF"]));
+}
+
+#[test]
+fn scripts_choose_who_is_told_of_what_they_do() {
+    replication_is_chosen(|options| Some(Server::ferrite(options)));
+}
+
+#[test]
+fn scripts_of_valkey_choose_likewise() {
+    replication_is_chosen(Server::valkey);
 }

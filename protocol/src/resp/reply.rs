@@ -79,14 +79,16 @@ impl ReplyWriter {
         self.line(b'+', text.as_bytes());
     }
 
-    /// An error, with its code: `ERR no such key`. Line ends and NUL in it become spaces, and a leading `-` is dropped.
+    /// An error, with its code: `ERR no such key`. Line ends and NUL in it become spaces; line ends behind it are dropped.
     pub fn error(&mut self, text: &str) {
         self.error_bytes(text.as_bytes());
     }
 
     /// As [`ReplyWriter::error`], for text that quotes what a client sent.
     pub fn error_bytes(&mut self, text: &[u8]) {
-        self.line(b'-', text.strip_prefix(b"-").unwrap_or(text));
+        let is_line_end = |byte: &u8| matches!(byte, b'\r' | b'\n');
+        let len = text.iter().rposition(|byte| !is_line_end(byte));
+        self.line(b'-', &text[..len.map_or(0, |last| last + 1)]);
     }
 
     /// The last reply on a connection whose input cannot be read.
@@ -432,9 +434,9 @@ mod tests {
         check(|w| w.error(text), "-ERR a  +OK b\r\n", "-ERR a  +OK b\r\n");
         check(|w| w.simple("a\nb"), "+a b\r\n", "+a b\r\n");
         check(
-            |w| w.error("-WRONGTYPE x"),
-            "-WRONGTYPE x\r\n",
-            "-WRONGTYPE x\r\n",
+            |w| w.error("-WRONGTYPE x\r\n\n"),
+            "--WRONGTYPE x\r\n",
+            "--WRONGTYPE x\r\n",
         );
         let expected = "-ERR Protocol error: expected '$', got ' '\r\n";
         check(

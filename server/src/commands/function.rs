@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use storage::db::Db;
 
-use super::scripting::{EVAL, EVAL_RO, counted_keys, kill_running};
+use super::scripting::{EVAL, EVAL_RO, MAY_WRITE, counted_keys, kill_running};
 use crate::{
     dispatch::{
         args::Args,
@@ -58,10 +58,9 @@ fn fcall(
     reply: &mut Reply,
     read_only: bool,
 ) -> Result {
-    let (library, described) = session
-        .server
-        .scripting
-        .functions
+    let libraries = session.libraries.clone();
+    let libraries = libraries.unwrap_or_else(|| session.server.scripting.functions.current());
+    let (library, described) = libraries
         .find(args.word(1))
         .ok_or(Error::from_static("ERR Function not found"))?;
     let count = storage::value::number::parse_i64(args.word(2))
@@ -74,9 +73,7 @@ fn fcall(
     let keys = usize::try_from(count)
         .map_err(|_| Error::from_static("ERR Number of keys can't be negative"))?;
     if read_only && !described.flags.no_writes {
-        return Err(Error::from_static(
-            "ERR Can not execute a script with write flag using *_ro command.",
-        ));
+        return Err(MAY_WRITE);
     }
     let call = Call {
         program: Program::Function(&library, &described.name),
@@ -125,6 +122,7 @@ fn delete(session: &mut Session, db: &mut Db<'_>, args: &Args<'_>, reply: &mut R
     if !session.server.scripting.functions.delete(args.word(2)) {
         return Err(Error::from_static("ERR Library not found"));
     }
+    session.libraries = None;
     db.changes.dirty += 1;
     reply.ok();
     Ok(())
@@ -173,6 +171,7 @@ fn flush(session: &mut Session, db: &mut Db<'_>, args: &Args<'_>, reply: &mut Re
         ));
     }
     session.server.scripting.functions.flush();
+    session.libraries = None;
     db.changes.dirty += 1;
     reply.ok();
     Ok(())
@@ -312,6 +311,7 @@ fn load(session: &mut Session, db: &mut Db<'_>, args: &Args<'_>, reply: &mut Rep
     let server = session.server.clone();
     let functions = &server.scripting.functions;
     let name = functions.load(&server, args.word(last), last > 2)?;
+    session.libraries = None;
     db.changes.dirty += 1;
     reply.bulk(&name);
     Ok(())
@@ -355,6 +355,7 @@ fn restore(session: &mut Session, db: &mut Db<'_>, args: &Args<'_>, reply: &mut 
     let server = session.server.clone();
     let functions = &server.scripting.functions;
     functions.restore(&server, args.word(2), policy)?;
+    session.libraries = None;
     db.changes.dirty += 1;
     reply.ok();
     Ok(())

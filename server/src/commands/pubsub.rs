@@ -236,7 +236,7 @@ fn publish(session: &mut Session, args: &Args<'_>, reply: &mut Reply) -> Result 
 /// Replicas have subscribers, too.
 fn pass_on(session: &Session, args: &Args<'_>) {
     let replication = &session.server.replication;
-    if replication.is_active() {
+    if replication.is_active() && !session.flags.hides_from_replicas {
         let words: Vec<&[u8]> = args.from(0).collect();
         replication.append_plain(&words);
     }

@@ -19,6 +19,8 @@ use crate::{
 pub const COMMANDS: &[&Command] = &[&EVAL, &EVALSHA, &EVALSHA_RO, &EVAL_RO, &SCRIPT];
 
 const NO_SCRIPT: Error = Error::from_static("NOSCRIPT No matching script.");
+pub(super) const MAY_WRITE: Error =
+    Error::from_static("ERR Can not execute a script with write flag using *_ro command.");
 const NOT_BUSY: Error = Error::from_static("NOTBUSY No scripts in execution right now.");
 const UNKILLABLE: Error = Error::from_static(
     "UNKILLABLE Sorry the script already executed write commands against the dataset. You can either wait the \
@@ -141,8 +143,8 @@ fn evalsha(
     reply: &mut Reply,
     promise: Promise,
 ) -> Result {
-    let keys = key_count(args)?;
     let sha = parse_sha(args.word(1)).ok_or(NO_SCRIPT)?;
+    let keys = key_count(args)?;
     let script = session.server.scripting.find(&sha).ok_or(NO_SCRIPT)?;
     run(session, db, args, reply, &script, keys, promise)
 }
@@ -156,6 +158,9 @@ fn run(
     keys: usize,
     promise: Promise,
 ) -> Result {
+    if promise == Promise::ReadOnly && script.body.starts_with(b"#!") && !script.flags.no_writes {
+        return Err(MAY_WRITE);
+    }
     let call = Call {
         program: Program::Script(script),
         args,

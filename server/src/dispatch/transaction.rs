@@ -27,6 +27,7 @@ use crate::{
     commands::acl,
     memcache::note::Note,
     notify::{self, Teller},
+    scripting::{Libraries, Scripting, keys_of},
     server::Server,
     session::Session,
     tracking,
@@ -125,8 +126,13 @@ impl Transaction {
         }
     }
 
-    /// Locks what the commands and the watched keys need.
-    fn lock(&self, db: &mut Db<'_>) -> std::result::Result<(), Held> {
+    /// Locks what the commands and the watched keys need, if these are the functions.
+    fn lock(
+        &self,
+        scripting: &Scripting,
+        libraries: &Libraries,
+        db: &mut Db<'_>,
+    ) -> std::result::Result<(), Held> {
         let mut hashes: Vec<u64> = self
             .watched
             .iter()
@@ -141,7 +147,14 @@ impl Transaction {
                     continue;
                 }
                 Run::Exec | Run::Container => continue,
-                Run::Server(_) | Run::Script(_) => true,
+                Run::Script(_) => match keys_of(scripting, libraries, command, &args) {
+                    Some(keys) => {
+                        hashes.extend(keys.map(|index| args.key(index).hash));
+                        continue;
+                    }
+                    None => true,
+                },
+                Run::Server(_) => true,
                 Run::Read(_) | Run::Write(_) | Run::Blocking(_) => {
                     command.keys.is_empty() || wants_all_shards(command, &args)
                 }
@@ -222,18 +235,26 @@ pub fn exec(session: &mut Session, db: &mut Db<'_>, reply: &mut Reply) -> Result
     }
     db.changes = all;
     release(&session.server, db);
+    session.libraries = None;
     transaction.unwatch(&session.server);
     Ok(())
 }
 
-/// Locks what the transaction needs.
+/// Locks what the transaction needs, and settles which functions it calls.
 ///
 /// # Errors
 /// `BUSY` if a script that runs for too long holds some of it.
-fn lock(session: &Session, db: &mut Db<'_>, transaction: &Transaction) -> Result {
-    while transaction.lock(db).is_err() {
+fn lock(session: &mut Session, db: &mut Db<'_>, transaction: &Transaction) -> Result {
+    let scripting = &session.server.scripting;
+    let runs_scripts = transaction.any(|command| matches!(command.run, Run::Script(_)));
+    let libraries = match runs_scripts {
+        true => scripting.functions.current(),
+        false => Libraries::default(),
+    };
+    while transaction.lock(scripting, &libraries, db).is_err() {
         stand_back(session)?;
     }
+    session.libraries = runs_scripts.then_some(libraries);
     if session.server.has_waiting() {
         while transaction.expand(&session.server, db).is_err() {
             stand_back(session)?;

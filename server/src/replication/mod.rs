@@ -23,7 +23,7 @@ use std::{
 
 use parking_lot::{Condvar, Mutex};
 use storage::{
-    changes::{Effect, Listeners},
+    changes::{Listeners, Logged, Readers},
     db::Db,
     rdb::file::FileWriter,
 };
@@ -158,7 +158,7 @@ impl Replication {
     }
 
     /// Adds what a command did to the stream, unless the stream is another server's.
-    pub fn append(&self, effects: &[(usize, Effect)]) {
+    pub fn append(&self, effects: &[Logged]) {
         if !self.is_active() {
             return;
         }
@@ -168,7 +168,10 @@ impl Replication {
         }
         let mut database = stream.database;
         let mut bytes = Vec::new();
-        encode_together(&mut bytes, &mut database, effects);
+        encode_together(&mut bytes, &mut database, effects, Readers::REPLICAS);
+        if bytes.is_empty() {
+            return;
+        }
         stream.database = database;
         stream.push_effects(&bytes);
         drop(stream);
@@ -248,7 +251,11 @@ impl Replication {
                 stream.go_on_from(standing.id, standing.offset);
                 drop(stream);
                 for (database, key) in lost {
-                    self.append(&[(database, vec![b"DEL".as_slice().into(), key])]);
+                    self.append(&[Logged {
+                        database,
+                        effect: vec![b"DEL".as_slice().into(), key],
+                        readers: Readers::ALL,
+                    }]);
                 }
             }
             Part::Replica => {

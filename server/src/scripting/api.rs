@@ -4,12 +4,15 @@ use std::{rc::Rc, sync::Arc};
 
 use mlua::{Lua, MultiValue, Table, Value};
 use protocol::resp::reply::Version;
+use storage::changes::Readers;
 
 use super::{
     convert::to_integer,
     interpreter::{Failure, State, native},
+    libraries::format::general,
     problem::{Problem, counted_error_table, error_table},
     random::Random,
+    run::{NO_ARGUMENTS, NOT_TEXT},
     sha1_hex,
 };
 use crate::{
@@ -30,8 +33,8 @@ const LEVELS: [(&str, log::Level); 4] = [
     ("LOG_WARNING", log::Level::Warning),
 ];
 
-/// Where effects go: to the append-only file, to replicas.
-const REPLICATION: [(&str, i64); 5] = [
+/// Where effects go: to the append-only file, to replicas. The numbers are the bits of [`Readers`].
+const REPLICATION: [(&str, u8); 5] = [
     ("REPL_NONE", 0),
     ("REPL_AOF", 1),
     ("REPL_REPLICA", 2),
@@ -67,7 +70,11 @@ pub(super) fn table(lua: &Lua, server: &Arc<Server>, state: &Rc<State>) -> mlua:
         "setresp",
         native(lua, move |_, args| set_resp(&replies, &args))?,
     )?;
-    table.raw_set("set_repl", native(lua, set_repl)?)?;
+    let effects = state.clone();
+    table.raw_set(
+        "set_repl",
+        native(lua, move |_, args| set_repl(&effects, &args))?,
+    )?;
     table.raw_set(
         "replicate_commands",
         native(lua, |_, _| one(Value::Boolean(true)))?,
@@ -99,13 +106,9 @@ pub(super) fn one(value: Value) -> Returned {
 }
 
 /// An argument is not of the type that a function wants.
-pub(super) fn expected(args: &MultiValue, number: usize, function: &str, wanted: &str) -> Problem {
+pub(super) fn expected(args: &MultiValue, number: usize, wanted: &str) -> Problem {
     let got = args.get(number - 1).map_or("no value", type_name);
-    Problem::argument(
-        number,
-        function,
-        format_args!("{wanted} expected, got {got}"),
-    )
+    Problem::argument(number, format_args!("{wanted} expected, got {got}"))
 }
 
 /// The type as Lua 5.1 names it.
@@ -119,31 +122,33 @@ pub(super) fn type_name(value: &Value) -> &'static str {
 
 /// Runs a command: whether it succeeded, and its reply or the error's text.
 fn command(state: &State, args: MultiValue) -> Result<(bool, Value), Failure> {
-    let running = state.command.borrow().clone();
-    match running {
-        Some(running) => {
-            state.words.replace(args);
-            Ok(running.call(())?)
-        }
-        None => Err(Problem::reply("ERR no script is running").into()),
-    }
+    state.words.replace(args);
+    let outcome = state.command.call();
+    let none = || Problem::reply("ERR no script is running");
+    Ok(outcome.ok_or_else(none)??)
 }
 
-fn call(state: &State, args: MultiValue) -> Returned {
+fn call(state: &State, args: MultiValue) -> Result<Value, Failure> {
     match command(state, args)? {
-        (true, value) => one(value),
+        (true, value) => Ok(value),
         (false, Value::String(text)) => Err(Problem::Command(text.as_bytes().to_vec()).into()),
         (false, _) => Err(Problem::reply("ERR unknown error").into()),
     }
 }
 
-fn protected_call(lua: &Lua, state: &State, args: MultiValue) -> Returned {
+fn protected_call(lua: &Lua, state: &State, args: MultiValue) -> Result<Value, Failure> {
     match command(state, args)? {
-        (true, value) => one(value),
+        (true, value) => Ok(value),
         (false, Value::String(text)) => {
-            one(Value::Table(counted_error_table(lua, &text.as_bytes())?))
+            let text = text.as_bytes();
+            let errors = [NO_ARGUMENTS, NOT_TEXT];
+            let is_no_commands = errors.iter().any(|error| error.as_bytes() == &*text);
+            Ok(Value::Table(match is_no_commands {
+                true => error_table(lua, &text)?,
+                false => counted_error_table(lua, &text)?,
+            }))
         }
-        (false, other) => one(other),
+        (false, other) => Ok(other),
     }
 }
 
@@ -187,8 +192,8 @@ pub(super) fn number_of(value: &Value) -> Option<f64> {
 pub(super) fn text_of(value: &Value) -> Option<Vec<u8>> {
     match value {
         Value::String(text) => Some(text.as_bytes().to_vec()),
-        Value::Integer(number) => Some(number.to_string().into_bytes()),
-        Value::Number(number) => Some(super::libraries::format::general(*number, 14).into_bytes()),
+        Value::Integer(number) => Some(general(*number as f64, 14).into_bytes()),
+        Value::Number(number) => Some(general(*number, 14).into_bytes()),
         _ => None,
     }
 }
@@ -239,17 +244,19 @@ fn set_resp(state: &State, args: &MultiValue) -> Returned {
     Ok(MultiValue::new())
 }
 
-fn set_repl(_: &Lua, args: MultiValue) -> Returned {
+fn set_repl(state: &State, args: &MultiValue) -> Returned {
     if args.len() != 1 {
         return Err(Problem::reply("ERR server.set_repl() requires one argument.").into());
     }
-    let flags = args.front().and_then(number_of).map(to_integer);
-    if !flags.is_some_and(|flags| (0..=3).contains(&flags)) {
+    // What is no number counts as 0.
+    let flags = args.front().and_then(number_of).unwrap_or_default();
+    let bits @ 0..=3 = to_integer(flags) else {
         return Err(Problem::reply(
             "ERR Invalid replication flags. Use REPL_AOF, REPL_REPLICA, REPL_ALL or REPL_NONE.",
         )
         .into());
-    }
+    };
+    state.readers.set(Readers::from_bits(bits as u8));
     Ok(MultiValue::new())
 }
 
@@ -266,7 +273,11 @@ fn acl_check_cmd(state: &State, args: &MultiValue) -> Returned {
     let (joined, spans) = join(&words);
     let words = Args::new(&joined, &spans);
     let found = table::table().find(words.word(0));
-    let Some(Ok(registered)) = found.map(|found| dispatch::resolve(found, &words)) else {
+    // How many words there are is not what was asked.
+    let registered = found.and_then(|found| {
+        dispatch::resolve(found, &words).map_or_else(|(registered, _)| registered, Some)
+    });
+    let Some(registered) = registered else {
         return Err(Problem::reply("ERR Invalid command passed to server.acl_check_cmd()").into());
     };
     let allowed = match &*state.caller.borrow() {
@@ -280,7 +291,7 @@ fn acl_check_cmd(state: &State, args: &MultiValue) -> Returned {
 pub(super) fn random(random: &Random, args: &MultiValue) -> Result<MultiValue, Problem> {
     let number = |index: usize| {
         let value = args.get(index - 1).and_then(number_of).map(to_integer);
-        value.ok_or_else(|| expected(args, index, "random", "number"))
+        value.ok_or_else(|| expected(args, index, "number"))
     };
     let drawn = random.next();
     let within =
@@ -290,14 +301,14 @@ pub(super) fn random(random: &Random, args: &MultiValue) -> Result<MultiValue, P
         1 => {
             let most = number(1)?;
             if most < 1 {
-                return Err(Problem::argument(1, "random", "interval is empty"));
+                return Err(Problem::argument(1, "interval is empty"));
             }
             within(1, most)
         }
         2 => {
             let (least, most) = (number(1)?, number(2)?);
             if least > most {
-                return Err(Problem::argument(2, "random", "interval is empty"));
+                return Err(Problem::argument(2, "interval is empty"));
             }
             within(least, most)
         }

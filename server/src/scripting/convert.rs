@@ -22,7 +22,7 @@ pub(super) fn write(value: &Value, reply: &mut Reply, script: Version) -> Result
     if let Value::Table(table) = value
         && let Some(text) = text_field(table, "err")
     {
-        return Err(Error::new(text));
+        return Err(Error::new(until_zero(&text)));
     }
     write_value(value, &mut reply.writer, script, 0)
 }
@@ -46,13 +46,11 @@ fn write_value(value: &Value, reply: &mut ReplyWriter, script: Version, depth: u
 
 fn write_table(table: &Table, reply: &mut ReplyWriter, script: Version, depth: usize) -> Result {
     if let Some(text) = text_field(table, "err") {
-        reply.error_bytes(&text);
+        reply.error_bytes(until_zero(&text));
         return Ok(());
     }
     if let Some(text) = text_field(table, "ok") {
-        // As C reads it.
-        let end = memchr::memchr(0, &text).unwrap_or(text.len());
-        reply.simple(&String::from_utf8_lossy(&text[..end]));
+        reply.simple(&String::from_utf8_lossy(until_zero(&text)));
         return Ok(());
     }
     match field(table, "double") {
@@ -84,7 +82,8 @@ fn write_table(table: &Table, reply: &mut ReplyWriter, script: Version, depth: u
         return Ok(());
     }
     if let Some(digits) = text_field(table, "big_number") {
-        reply.big_number(&String::from_utf8_lossy(&digits));
+        let digits = String::from_utf8_lossy(&digits).replace(['\r', '\n'], " ");
+        reply.big_number(&digits);
         return Ok(());
     }
     if let Value::Table(verbatim) = field(table, "verbatim_string")
@@ -119,6 +118,12 @@ fn text_field(table: &Table, name: &str) -> Option<Vec<u8>> {
         Value::String(text) => Some(text.as_bytes().to_vec()),
         _ => None,
     }
+}
+
+/// As C reads text.
+pub(super) fn until_zero(text: &[u8]) -> &[u8] {
+    let end = memchr::memchr(0, text).unwrap_or(text.len());
+    &text[..end]
 }
 
 /// As C converts a double to a 64-bit integer on the machines that matter: what does not fit is the least one.

@@ -12,6 +12,7 @@ use storage::rdb::{crc64::crc64, reader::Reader, writer::Writer};
 use super::{
     api::text_of,
     interpreter::{Failure, Interpreter},
+    locality,
     problem::Problem,
     shebang::{self, Flags, quoting},
 };
@@ -26,13 +27,15 @@ pub struct Functions(Mutex<Libraries>);
 
 /// Libraries by name. Cheap to clone.
 #[derive(Clone, Default)]
-struct Libraries(Arc<BTreeMap<Box<[u8]>, Arc<Library>>>);
+pub struct Libraries(Arc<BTreeMap<Box<[u8]>, Arc<Library>>>);
 
 /// A library as it was sent, with the functions that it registers.
 pub struct Library {
     pub name: Box<[u8]>,
     pub code: Box<[u8]>,
     pub functions: Vec<Described>,
+    /// They come to no data but that of the keys that they are called with.
+    pub(super) is_local: bool,
 }
 
 /// Libraries that ran and do not serve yet.
@@ -120,14 +123,9 @@ impl Functions {
         self.0.lock().0.values().cloned().collect()
     }
 
-    /// The library that has a function of this name, in any case, and what is known of the function.
-    pub fn find(&self, name: &[u8]) -> Option<(Arc<Library>, Described)> {
-        let libraries = self.0.lock().clone();
-        libraries.0.values().find_map(|library| {
-            let mut functions = library.functions.iter();
-            let described = functions.find(|known| known.name.eq_ignore_ascii_case(name))?;
-            Some((library.clone(), described.clone()))
-        })
+    /// All libraries as they are now.
+    pub fn current(&self) -> Libraries {
+        self.0.lock().clone()
     }
 
     /// All libraries as FUNCTION RESTORE takes them.
@@ -167,6 +165,17 @@ impl Functions {
         }
         libraries.0 = Arc::new(next);
         Ok(())
+    }
+}
+
+impl Libraries {
+    /// The library that has a function of this name, in any case, and what is known of the function.
+    pub fn find(&self, name: &[u8]) -> Option<(Arc<Library>, Described)> {
+        self.0.values().find_map(|library| {
+            let mut functions = library.functions.iter();
+            let described = functions.find(|known| known.name.eq_ignore_ascii_case(name))?;
+            Some((library.clone(), described.clone()))
+        })
     }
 }
 
@@ -236,6 +245,7 @@ fn examine(server: &Arc<Server>, code: &[u8]) -> Result<Library> {
         name: name.into(),
         code: code.into(),
         functions,
+        is_local: locality::library_keeps_to_its_keys(program),
     })
 }
 

@@ -8,11 +8,11 @@ use std::{
 
 use hashbrown::HashMap;
 use mlua::{
-    ChunkMode, Error, Function, HookTriggers, Lua, LuaOptions, MultiValue, StdLib, Table, Value,
-    VmState,
+    ChunkMode, Error, Function, HookTriggers, IntoLuaMulti, Lua, LuaOptions, MultiValue, StdLib,
+    Table, Value, VmState,
 };
 use protocol::resp::reply::Version;
-use storage::keyspace::Shards;
+use storage::{changes::Readers, keyspace::Shards, lent::Lent};
 
 use super::{
     Scripting, Sha, api,
@@ -26,8 +26,13 @@ use super::{
 };
 use crate::{acl::User, dispatch, server::Server};
 
-/// Memory that the values of one interpreter may take.
+/// Memory that the values of one interpreter may take while Lua runs.
+///
+/// For the server's own code there is no limit: with one, mlua makes every value within a protected call of its own,
+/// which costs more than all else about a short script.
 const MEMORY_MAX_BYTES: usize = 1 << 30;
+/// Replies of commands may take that much beyond the limit.
+const UNLIMITED_MAX_BYTES: usize = 1 << 20;
 /// Instructions between looks at the clock: about a millisecond.
 const INSTRUCTIONS_PER_LOOK: u32 = 100_000;
 /// Compiled scripts kept; beyond this many all are forgotten, and compiled again when they are asked for.
@@ -43,8 +48,9 @@ thread_local! {
 /// A Lua state with what the server adds to it.
 pub(super) struct Interpreter {
     pub(super) lua: Lua,
-    /// Runs a function under the error handler.
-    run: Function,
+    /// Lua's `xpcall`, and the handler of errors that scripts run under.
+    xpcall: Function,
+    handler: Function,
     /// Runs a function with two arguments under the error handler.
     call: Function,
     /// Chooses what the globals are.
@@ -52,6 +58,8 @@ pub(super) struct Interpreter {
     view: Cell<View>,
     /// The globals that scripts see.
     visible: Table,
+    /// `KEYS` and `ARGV`.
+    names: [mlua::String; 2],
     pub(super) state: Rc<State>,
     compiled: RefCell<HashMap<Sha, Function>>,
     libraries: RefCell<HashMap<Box<[u8]>, Loaded>>,
@@ -76,14 +84,16 @@ struct Loaded {
 /// What the functions of the `redis` table work with.
 #[derive(Default)]
 pub(super) struct State {
-    /// Runs a command for the script that runs now.
-    pub(super) command: RefCell<Option<Function>>,
-    /// Its words: on Lua's stack they would lie twice, which has no room for the most that a script may pass.
+    /// Runs a command for the script that runs now: whether it succeeded, and its reply or the error's text.
+    pub(super) command: Lent<mlua::Result<(bool, Value)>>,
+    /// The command's words.
     pub(super) words: RefCell<MultiValue>,
     /// On whose behalf the script runs, or the last one ran, and in which database.
     pub(super) caller: RefCell<Option<(Arc<User>, usize)>>,
     /// The RESP version that replies come in.
     pub(super) version: Cell<Version>,
+    /// Who is told of what commands do.
+    pub(super) readers: Cell<Readers>,
     /// What the library that is loaded now has registered.
     pub(super) registered: RefCell<Vec<Registering>>,
     pub(super) random: Random,
@@ -122,28 +132,29 @@ impl Interpreter {
     fn new(server: &Arc<Server>, generation: u64) -> mlua::Result<Interpreter> {
         let libraries = StdLib::TABLE | StdLib::STRING | StdLib::MATH | StdLib::OS;
         let lua = Lua::new_with(libraries, LuaOptions::default())?;
-        lua.set_memory_limit(MEMORY_MAX_BYTES)?;
         let state = Rc::new(State::default());
         let natives = natives(&lua, server, &state)?;
         let sandbox = lua
             .load(include_str!("sandbox.lua"))
-            .set_name("=server")
+            .set_name(problem::SANDBOX)
             .set_mode(ChunkMode::Text);
-        let (run, call, enter, visible): (Function, Function, Function, Table) =
-            sandbox.call(natives)?;
+        let (xpcall, handler, call, enter, visible) = sandbox.call(natives)?;
         let (shared, running) = (server.clone(), state.clone());
         let look = HookTriggers::new().every_nth_instruction(INSTRUCTIONS_PER_LOOK);
         lua.set_global_hook(look, move |_, _| match running.running.look(&shared) {
             Some(killed) => Err(Error::external(Problem::Killed(killed))),
             None => Ok(VmState::Continue),
         })?;
+        let names = [lua.create_string("KEYS")?, lua.create_string("ARGV")?];
         Ok(Interpreter {
             lua,
-            run,
+            xpcall,
+            handler,
             call,
             enter,
             view: Cell::new(View::Script),
             visible,
+            names,
             state,
             compiled: RefCell::default(),
             libraries: RefCell::default(),
@@ -174,16 +185,18 @@ impl Interpreter {
             .load(program)
             .set_name(name)
             .set_mode(ChunkMode::Text);
-        chunk.into_function().map_err(|error| match error {
+        let compiled = limited(&self.lua, || chunk.into_function());
+        compiled.map_err(|error| match error {
             Error::SyntaxError { message, .. } => message,
             other => other.to_string(),
         })
     }
 
     /// Sets KEYS and ARGV.
-    pub(super) fn set_arguments(&self, keys: Value, arguments: Value) -> mlua::Result<()> {
-        self.visible.raw_set("KEYS", keys)?;
-        self.visible.raw_set("ARGV", arguments)
+    pub(super) fn set_arguments(&self, keys: Table, arguments: Table) -> mlua::Result<()> {
+        let [keys_name, arguments_name] = &self.names;
+        self.visible.raw_set(keys_name, keys)?;
+        self.visible.raw_set(arguments_name, arguments)
     }
 
     fn enter(&self, view: View) -> mlua::Result<()> {
@@ -219,16 +232,16 @@ impl Interpreter {
             .running
             .begin(LOADING_MAX_MS, None, Shards::default());
         self.state.running.limit();
-        let outcome = self.run.call::<(bool, Value)>(function);
+        let outcome = self.run(function);
         self.state.running.stop();
         self.enter(View::Script).map_err(broken)?;
         let registered = std::mem::take(&mut *self.state.registered.borrow_mut());
         match outcome.map_err(broken)? {
-            (true, _) => {
+            Ok(_) => {
                 check_names(&registered)?;
                 Ok(registered)
             }
-            (false, problem) => Err(failed(&problem::message(&problem))),
+            Err(problem) => Err(failed(&problem::message(&problem))),
         }
     }
 
@@ -273,11 +286,12 @@ impl Interpreter {
     pub(super) fn call(
         &self,
         function: Function,
-        keys: Value,
-        arguments: Value,
+        keys: Table,
+        arguments: Table,
     ) -> mlua::Result<Result<Value, Value>> {
         self.enter(View::Function)?;
-        let outcome = self.call.call::<(bool, Value)>((function, keys, arguments));
+        let arguments = (function, keys, arguments);
+        let outcome = limited(&self.lua, || self.call.call::<(bool, Value)>(arguments));
         self.enter(View::Script)?;
         let (ok, value) = outcome?;
         Ok(if ok { Ok(value) } else { Err(value) })
@@ -285,9 +299,34 @@ impl Interpreter {
 
     /// Runs a compiled script: what it returned, or the error that nobody caught.
     pub(super) fn run(&self, function: Function) -> mlua::Result<Result<Value, Value>> {
-        let (ok, value): (bool, Value) = self.run.call(function)?;
+        let arguments = (function, &self.handler);
+        let outcome = limited(&self.lua, || self.xpcall.call::<(bool, Value)>(arguments));
+        let (ok, value) = outcome?;
         Ok(if ok { Ok(value) } else { Err(value) })
     }
+}
+
+/// Lua runs within this.
+fn limited<R>(lua: &Lua, work: impl FnOnce() -> mlua::Result<R>) -> mlua::Result<R> {
+    lua.set_memory_limit(MEMORY_MAX_BYTES)?;
+    let outcome = work();
+    lua.set_memory_limit(0)?;
+    outcome
+}
+
+/// The server's code, called by Lua, makes values of so many bytes within this.
+pub(super) fn unlimited<R>(
+    lua: &Lua,
+    bytes: usize,
+    work: impl FnOnce() -> mlua::Result<R>,
+) -> mlua::Result<R> {
+    if bytes > UNLIMITED_MAX_BYTES {
+        return work();
+    }
+    lua.set_memory_limit(0)?;
+    let outcome = work();
+    lua.set_memory_limit(MEMORY_MAX_BYTES)?;
+    outcome
 }
 
 impl Scripting {
@@ -297,9 +336,10 @@ impl Scripting {
 }
 
 /// A function of the server that scripts call.
-pub(super) fn native<F>(lua: &Lua, function: F) -> mlua::Result<Function>
+pub(super) fn native<F, R>(lua: &Lua, function: F) -> mlua::Result<Function>
 where
-    F: Fn(&Lua, MultiValue) -> Result<MultiValue, Failure> + 'static,
+    F: Fn(&Lua, MultiValue) -> Result<R, Failure> + 'static,
+    R: IntoLuaMulti,
 {
     lua.create_function(move |lua, args: MultiValue| {
         function(lua, args).map_err(|failure| match failure {
@@ -334,13 +374,14 @@ fn natives(lua: &Lua, server: &Arc<Server>, state: &Rc<State>) -> mlua::Result<T
     table.raw_set("shown", lua.create_function(problem::shown)?)?;
     table.raw_set("value", lua.create_function(problem::value)?)?;
     table.raw_set("handler", lua.create_function(problem::handler)?)?;
+    table.raw_set("complain", lua.create_function(problem::complain)?)?;
     let random = state.clone();
     let next = native(lua, move |_, args| Ok(api::random(&random.random, &args)?))?;
     table.raw_set("random", next)?;
     let random = state.clone();
     let seed = native(lua, move |_, args| {
         let seed = args.front().and_then(api::number_of);
-        let seed = seed.ok_or_else(|| api::expected(&args, 1, "randomseed", "number"))?;
+        let seed = seed.ok_or_else(|| api::expected(&args, 1, "number"))?;
         random.random.seed(super::convert::to_integer(seed) as i32);
         Ok(MultiValue::new())
     })?;

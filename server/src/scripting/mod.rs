@@ -21,6 +21,7 @@ pub mod stack;
 
 use std::{
     collections::VecDeque,
+    ops::Range,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -30,14 +31,18 @@ use std::{
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use sha1::{Digest, Sha1};
+use storage::value::number::parse_i64;
 
 pub use self::{
-    functions::Functions,
+    functions::{Functions, Libraries},
     run::{Call, Program, load, run},
     running::{Kill, Slow},
     shebang::Flags,
 };
-use crate::dispatch::command::Result;
+use crate::dispatch::{
+    args::Args,
+    command::{Command, Result},
+};
 
 /// The name of a script: its SHA-1 in hexadecimal digits.
 pub type Sha = [u8; 40];
@@ -123,6 +128,28 @@ impl Scripting {
         let cache = self.cache.lock();
         (cache.scripts.len(), cache.bytes)
     }
+}
+
+/// The words that name the keys of a command that runs a script or function, if it comes to no data but theirs for
+/// certain.
+pub fn keys_of(
+    scripting: &Scripting,
+    libraries: &Libraries,
+    command: &Command,
+    args: &Args<'_>,
+) -> Option<Range<usize>> {
+    let count = parse_i64(args.get(2)?)?;
+    let keys = 3..3 + usize::try_from(count).ok()?;
+    let word = args.get(1)?;
+    let is_local = match command.name {
+        "EVAL" | "EVAL_RO" => match scripting.find(&sha1_hex(word)) {
+            Some(script) => script.is_local,
+            None => Script::new(word).is_ok_and(|script| script.is_local),
+        },
+        "EVALSHA" | "EVALSHA_RO" => scripting.find(&parse_sha(word)?)?.is_local,
+        _ => libraries.find(word)?.0.is_local,
+    };
+    (is_local && keys.end <= args.len()).then_some(keys)
 }
 
 impl Script {

@@ -8,6 +8,8 @@ use std::fmt;
 
 use mlua::{Error, Lua, Table, Value};
 
+use super::{api::text_of as text_of_value, convert::until_zero};
+
 /// An error that a function of the server raises.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Problem {
@@ -17,6 +19,8 @@ pub(super) enum Problem {
     Command(Vec<u8>),
     /// A misuse of a function: scripts see a string, the position before it.
     Misuse(Vec<u8>),
+    /// An argument, by its number, that a function cannot use, and why.
+    Argument(usize, String),
     /// The script must end, whatever it does to go on: by SCRIPT KILL, or by FUNCTION KILL.
     Killed(Killed),
 }
@@ -45,14 +49,14 @@ impl Problem {
         Problem::Misuse(text.into())
     }
 
-    /// As Lua's own functions say that an argument is wrong.
-    pub(super) fn argument(number: usize, function: &str, why: impl fmt::Display) -> Problem {
-        Problem::misuse(format!("bad argument #{number} to '{function}' ({why})"))
+    pub(super) fn argument(number: usize, why: impl fmt::Display) -> Problem {
+        Problem::Argument(number, why.to_string())
     }
 
     pub(super) fn text(&self) -> &[u8] {
         match self {
             Problem::Reply(text) | Problem::Command(text) | Problem::Misuse(text) => text,
+            Problem::Argument(_, why) => why.as_bytes(),
             Problem::Killed(Killed::Script) => b"ERR Script killed by user with SCRIPT KILL.",
             Problem::Killed(Killed::Function) => b"ERR Script killed by user with FUNCTION KILL.",
         }
@@ -68,25 +72,52 @@ impl Problem {
     }
 }
 
-/// Where the function that is running was called from, as Lua writes it before an error: `user_script:1: `.
-fn caller_position(lua: &Lua) -> Option<String> {
-    lua.inspect_stack(1, |frame| {
+/// Where the function at this level of the stack was called from, as Lua writes it before an error: `user_script:1: `.
+fn caller_position(lua: &Lua, level: usize) -> Option<String> {
+    lua.inspect_stack(level + 1, |frame| {
         let source = frame.source();
         let line = frame.current_line()?;
         Some(format!("{}:{line}: ", source.short_src?))
     })?
 }
 
+/// As Lua's own functions say that an argument is wrong, with the name that the function at this level was called by.
+fn bad_argument(lua: &Lua, level: usize, number: usize, why: &str) -> String {
+    let called = lua.inspect_stack(level, |frame| {
+        let names = frame.names();
+        let is_method = names.name_what == Some("method");
+        (names.name.map(Into::into), is_method)
+    });
+    let (name, is_method) = called.unwrap_or((None, false));
+    let name: String = name.unwrap_or_else(|| "?".to_owned());
+    match number.saturating_sub(is_method.into()) {
+        0 if is_method => format!("calling '{name}' on bad self ({why})"),
+        number => format!("bad argument #{number} to '{name}' ({why})"),
+    }
+}
+
 /// Turns a problem into what the function that is running returns to mlua.
 pub(super) fn raise(lua: &Lua, problem: Problem) -> Error {
-    let problem = match problem {
-        Problem::Misuse(text) => {
-            let position = caller_position(lua).unwrap_or_default();
-            Problem::Misuse([position.as_bytes(), &text].concat())
-        }
-        other => other,
+    raise_at(lua, 0, problem)
+}
+
+/// As [`raise`], for the function at a level of the stack.
+fn raise_at(lua: &Lua, level: usize, problem: Problem) -> Error {
+    let text = match problem {
+        Problem::Misuse(text) => text,
+        Problem::Argument(number, why) => bad_argument(lua, level, number, &why).into_bytes(),
+        other => return Error::external(other),
     };
-    Error::external(problem)
+    let position = caller_position(lua, level).unwrap_or_default();
+    Error::external(Problem::Misuse([position.as_bytes(), &text].concat()))
+}
+
+/// For the sandbox: says that an argument of the function at a level of the stack is wrong.
+pub(super) fn complain(
+    lua: &Lua,
+    (level, number, why): (usize, usize, String),
+) -> mlua::Result<()> {
+    Err(raise_at(lua, level, Problem::Argument(number, why)))
 }
 
 /// A table with `err`.
@@ -122,7 +153,9 @@ pub(super) fn value(lua: &Lua, problem: Value) -> mlua::Result<Value> {
     match Problem::of(&error) {
         Some(Problem::Reply(text)) => Ok(Value::Table(error_table(lua, text)?)),
         Some(Problem::Command(text)) => Ok(Value::Table(counted_error_table(lua, text)?)),
-        Some(Problem::Misuse(text)) => Ok(Value::String(lua.create_string(text)?)),
+        Some(problem @ (Problem::Misuse(_) | Problem::Argument(..))) => {
+            Ok(Value::String(lua.create_string(problem.text())?))
+        }
         Some(Problem::Killed(what)) => Err(Error::external(Problem::Killed(*what))),
         None => Ok(Value::String(lua.create_string(error.to_string())?)),
     }
@@ -141,6 +174,8 @@ pub(super) fn shown(lua: &Lua, problem: Value) -> mlua::Result<Value> {
 
 /// Frames of the stack that are searched for the script's own.
 const FRAMES_SEARCHED: usize = 8;
+/// The source of `sandbox.lua`, which scripts must not see.
+pub(super) const SANDBOX: &str = "=server";
 
 /// The last word on an error that nobody caught: a table with `err`, and where it happened.
 pub(super) fn handler(lua: &Lua, problem: Value) -> mlua::Result<Value> {
@@ -153,16 +188,26 @@ pub(super) fn handler(lua: &Lua, problem: Value) -> mlua::Result<Value> {
             None => error_table(lua, format!("ERR {error}").as_bytes())?,
         },
         Value::String(text) => error_table(lua, &[b"ERR ", &*text.as_bytes()].concat())?,
+        number @ (Value::Integer(_) | Value::Number(_)) => {
+            let text = text_of_value(&number).unwrap_or_default();
+            error_table(lua, &[b"ERR ", &*text].concat())?
+        }
+        Value::LightUserData(_) => error_table(lua, b"ERR userdata: (nil)")?,
         other => error_table(lua, format!("ERR {}", other.to_string()?).as_bytes())?,
     };
-    let found = (1..FRAMES_SEARCHED).find_map(|level| {
+    let frames = (1..FRAMES_SEARCHED).filter_map(|level| {
         lua.inspect_stack(level, |frame| {
-            let source = frame.source().source?.into_owned();
-            let line = frame.current_line()?;
-            source.starts_with('@').then_some((source, line))
+            let source = frame.source();
+            let is_native = source.what == "C";
+            let line = frame.current_line().map_or(-1, |line| line as i64);
+            (source.source? != SANDBOX).then_some(())?;
+            Some((is_native, frame.source().source?.into_owned(), line))
         })?
     });
-    if let Some((source, line)) = found {
+    // Where a function of C failed its caller is told.
+    let mut frames = frames.peekable();
+    let skipped = usize::from(frames.peek().is_some_and(|(is_native, ..)| *is_native));
+    if let Some((_, source, line)) = frames.nth(skipped) {
         table.raw_set("source", source)?;
         table.raw_set("line", line)?;
     }
@@ -172,12 +217,12 @@ pub(super) fn handler(lua: &Lua, problem: Value) -> mlua::Result<Value> {
 /// The text of an uncaught error without its place.
 pub(super) fn message(problem: &Value) -> Vec<u8> {
     let text = match problem {
-        Value::Table(table) => table.raw_get::<Value>("err").ok(),
+        Value::Table(table) => table.get::<Value>("err").ok(),
         _ => None,
     };
-    match text {
-        Some(Value::String(text)) => text.as_bytes().to_vec(),
-        _ => b"ERR unknown error".to_vec(),
+    match text.as_ref().and_then(text_of_value) {
+        Some(text) => until_zero(&text).to_vec(),
+        None => b"ERR unknown error".to_vec(),
     }
 }
 

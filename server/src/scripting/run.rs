@@ -5,18 +5,24 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use mlua::{Lua, MultiValue, Value};
+use bstr::BStr;
+use mlua::{Lua, MultiValue, Table, Value};
 use protocol::resp::{
     reply::{ReplyWriter, Version},
     request::Span,
 };
-use storage::{Held, changes::Changes, clock::Moment, db::Db};
+use storage::{
+    Held,
+    changes::{Changes, Readers},
+    clock::Moment,
+    db::Db,
+};
 
 use super::{
     Origin, Script,
     convert::{self, number_text},
     functions::Library,
-    interpreter::{Interpreter, State},
+    interpreter::{Interpreter, State, unlimited},
     problem::{self, Problem},
 };
 use crate::{
@@ -37,9 +43,10 @@ use crate::{
     tracking,
 };
 
-const NO_ARGUMENTS: Error =
+pub(super) const NO_ARGUMENTS: Error =
     Error::from_static("ERR Please specify at least one argument for this call");
-const NOT_TEXT: Error = Error::from_static("ERR Command arguments must be strings or integers");
+pub(super) const NOT_TEXT: Error =
+    Error::from_static("ERR Command arguments must be strings or integers");
 const UNKNOWN: Error = Error::from_static("ERR Unknown command called from script");
 const WRONG_ARITY: Error =
     Error::from_static("ERR Wrong number of args calling command from script");
@@ -131,6 +138,7 @@ pub fn run(session: &mut Session, db: &mut Db<'_>, call: &Call<'_>, reply: &mut 
     let scripting = &session.server.scripting;
     let threshold_ms = scripting.busy_reply_threshold.load(Ordering::Relaxed);
     state.version.set(Version::Resp2);
+    state.readers.set(Readers::ALL);
     state.running.begin(threshold_ms, name, db.locked_shards());
     state.running.set_command(call.args);
     let database = session.database;
@@ -152,17 +160,15 @@ pub fn run(session: &mut Session, db: &mut Db<'_>, call: &Call<'_>, reply: &mut 
         allow_oom: call.allow_oom,
         wrote: false,
     };
-    let outcome = interpreter.lua.scope(|scope| {
-        let command =
-            scope.create_function_mut(|lua, ()| commands.run(lua, &state.words.take()))?;
-        *state.command.borrow_mut() = Some(command);
+    let lua = &interpreter.lua;
+    let mut command = || commands.run(lua, &state.words.take());
+    let outcome = state.command.during(&mut command, || {
         if name.is_some() {
             return interpreter.call(function, keys, arguments);
         }
         interpreter.set_arguments(keys, arguments)?;
         interpreter.run(function)
     });
-    *state.command.borrow_mut() = None;
     let Commands {
         changes,
         reply: inner,
@@ -174,6 +180,8 @@ pub fn run(session: &mut Session, db: &mut Db<'_>, call: &Call<'_>, reply: &mut 
     state.running.end(&session.server);
     session.database = database;
     db.select(database);
+    db.set_readers(Readers::ALL);
+    session.flags.hides_from_replicas = false;
     db.changes.absorb(changes);
     db.changes.log_nothing();
     if locks_are_ours && !db.changes.ready.is_empty() {
@@ -194,7 +202,11 @@ pub fn run(session: &mut Session, db: &mut Db<'_>, call: &Call<'_>, reply: &mut 
 
 /// Locks what the script may come to.
 fn lock(db: &mut Db<'_>, call: &Call<'_>) -> std::result::Result<(), Held> {
-    if !matches!(call.program, Program::Script(script) if script.is_local) {
+    let is_local = match call.program {
+        Program::Script(script) => script.is_local,
+        Program::Function(library, _) => library.is_local,
+    };
+    if !is_local {
         return db.try_lock_all();
     }
     let keys = call.first_key..call.first_key + call.keys;
@@ -209,19 +221,13 @@ fn lua_failed(error: &mlua::Error) -> Error {
 }
 
 /// The keys and the other arguments as tables.
-fn arguments(interpreter: &Interpreter, call: &Call<'_>) -> mlua::Result<(Value, Value)> {
+fn arguments(interpreter: &Interpreter, call: &Call<'_>) -> mlua::Result<(Table, Table)> {
     let lua = &interpreter.lua;
-    let split = call.first_key + call.keys;
-    let keys = lua.create_table_with_capacity(call.keys, 0)?;
-    for (index, key) in call.args.from(call.first_key).take(call.keys).enumerate() {
-        keys.raw_set(index + 1, lua.create_string(key)?)?;
-    }
-    let rest = call.args.from(split);
-    let arguments = lua.create_table_with_capacity(rest.len(), 0)?;
-    for (index, word) in rest.enumerate() {
-        arguments.raw_set(index + 1, lua.create_string(word)?)?;
-    }
-    Ok((Value::Table(keys), Value::Table(arguments)))
+    let keys = call.args.from(call.first_key).take(call.keys);
+    let rest = call.args.from(call.first_key + call.keys);
+    let keys = lua.create_sequence_from(keys.map(BStr::new))?;
+    let arguments = lua.create_sequence_from(rest.map(BStr::new))?;
+    Ok((keys, arguments))
 }
 
 /// Bytes of a script's buffers that are kept for the next one.
@@ -284,7 +290,10 @@ impl Commands<'_, '_, '_> {
             return Err(mlua::Error::external(Problem::Killed(killed)));
         }
         match self.execute(args) {
-            Ok(()) => Ok((true, self.read_reply(lua)?)),
+            Ok(()) => {
+                let read = || self.read_reply(lua);
+                Ok((true, unlimited(lua, self.reply.len(), read)?))
+            }
             Err(error) => {
                 self.session.server.metrics.count_error(error.code());
                 let text = shown(&error);
@@ -377,10 +386,13 @@ impl Commands<'_, '_, '_> {
             let start = self.words.len() as u32;
             match arg {
                 Value::String(text) => self.words.extend_from_slice(&text.as_bytes()),
-                Value::Integer(number) => {
+                Value::Integer(number) if number.unsigned_abs() <= i64::MAX as u64 / 2 => {
                     let mut buffer = itoa::Buffer::new();
                     self.words
                         .extend_from_slice(buffer.format(*number).as_bytes());
+                }
+                Value::Integer(number) => {
+                    self.words.extend_from_slice(&number_text(*number as f64));
                 }
                 Value::Number(number) => self.words.extend_from_slice(&number_text(*number)),
                 _ => return Err(NOT_TEXT),
@@ -399,6 +411,9 @@ impl Commands<'_, '_, '_> {
             self.state.running.note_write();
         }
         self.db.begin();
+        let readers = self.state.readers.get();
+        self.db.set_readers(readers);
+        self.session.flags.hides_from_replicas = !readers.contains(Readers::REPLICAS);
         let mut clock = Moment::now();
         let result = call::call_any(
             self.session,

@@ -5,12 +5,13 @@
 
 local native = ...
 
-local error, type, tostring, byte = error, type, tostring, string.byte
+local error, type, tostring, tonumber, byte = error, type, tostring, tonumber, string.byte
+local select = select
 local next, pairs, ipairs, rawget, rawset = next, pairs, ipairs, rawget, rawset
 local setmetatable, getmetatable = setmetatable, getmetatable
 local pcall, xpcall, loadstring, concat = pcall, xpcall, loadstring, table.concat
 local resume = coroutine.resume
-local shown, value = native.shown, native.value
+local shown, value, complain = native.shown, native.value, native.complain
 
 local real = setmetatable({}, { __mode = "k" })
 
@@ -26,10 +27,10 @@ local function protect(table)
     return setmetatable(stand_in, { __index = table, __newindex = refuse, __metatable = false })
 end
 
-local function expect_table(name, argument)
+-- `level` counts the functions of this file between the complaint and the one that the script called.
+local function expect_table(argument, level)
     if type(argument) ~= "table" then
-        local got = argument == nil and "nil" or type(argument)
-        error("bad argument #1 to '" .. name .. "' (table expected, got " .. got .. ")", 3)
+        complain(level or 2, 1, "table expected, got " .. type(argument))
     end
 end
 
@@ -49,22 +50,22 @@ local visible = {
 }
 
 function visible.pairs(table)
-    expect_table("pairs", table)
+    expect_table(table)
     return next, real[table] or table, nil
 end
 
 function visible.next(table, key)
-    expect_table("next", table)
+    expect_table(table)
     return next(real[table] or table, key)
 end
 
 function visible.rawget(table, key)
-    expect_table("rawget", table)
+    expect_table(table)
     return rawget(real[table] or table, key)
 end
 
 function visible.rawset(table, key, item)
-    expect_table("rawset", table)
+    expect_table(table)
     if real[table] then
         error(READONLY, 0)
     end
@@ -72,9 +73,12 @@ function visible.rawset(table, key, item)
 end
 
 function visible.setmetatable(table, metatable)
-    expect_table("setmetatable", table)
+    expect_table(table)
     if real[table] then
         error(READONLY, 0)
+    end
+    if metatable ~= nil and type(metatable) ~= "table" then
+        complain(1, 2, "nil or table expected")
     end
     return setmetatable(table, metatable)
 end
@@ -113,16 +117,21 @@ local function resumed(ok, problem, ...)
     return false, value(problem)
 end
 
-function visible.loadstring(text, name)
-    if type(text) == "string" and byte(text) == 27 then
-        return nil, "attempt to load a binary chunk"
+function visible.loadstring(...)
+    local text, name = ...
+    if type(text) ~= "string" and type(text) ~= "number" then
+        local given = select("#", ...) > 0 and type(text) or "no value"
+        complain(1, 1, "string expected, got " .. given)
+    elseif byte(text) == 27 then
+        -- Text all the same: the space keeps it from being taken for a binary chunk.
+        return loadstring(" " .. text, name or text)
     end
     return loadstring(text, name)
 end
 
 function visible.load(reader, name)
     if type(reader) ~= "function" then
-        error("bad argument #1 to 'load' (function expected, got " .. type(reader) .. ")", 2)
+        complain(1, 1, "function expected, got " .. type(reader))
     end
     local pieces = {}
     while true do
@@ -155,15 +164,45 @@ local maths = copy(math)
 maths.random = native.random
 maths.randomseed = native.randomseed
 
--- These change a table from behind.
+-- These change a table from behind. What they would complain of is looked at before: they would name this file.
 local tables = copy(table)
-for _, name in ipairs({ "insert", "remove", "setn", "sort" }) do
+local function expect(wanted, ...)
+    local given = type((...))
+    if given ~= wanted and not (wanted == "number" and tonumber((...))) then
+        complain(3, 2, wanted .. " expected, got " .. given)
+    end
+end
+local complaints = {
+    insert = function(...)
+        local count = select("#", ...)
+        if count ~= 1 and count ~= 2 then
+            error("wrong number of arguments to 'insert'", 3)
+        elseif count == 2 then
+            expect("number", ...)
+        end
+    end,
+    remove = function(...)
+        if (...) ~= nil then
+            expect("number", ...)
+        end
+    end,
+    setn = function()
+        error("'setn' is obsolete", 3)
+    end,
+    sort = function(...)
+        if (...) ~= nil then
+            expect("function", ...)
+        end
+    end,
+}
+for name, complain in pairs(complaints) do
     local change = table[name]
     tables[name] = function(target, ...)
-        expect_table(name, target)
+        expect_table(target)
         if real[target] then
             error(READONLY, 2)
         end
+        complain(...)
         return change(target, ...)
     end
 end
@@ -232,15 +271,12 @@ enter("script")
 
 local handler = native.handler
 
--- Each runs a function under the error handler.
-local function run(work)
-    return xpcall(work, handler)
-end
-
+-- Runs a library's function under the error handler. No frame of this file's may show on the stack: both calls are the
+-- last of their functions.
 local function call(work, keys, arguments)
     return xpcall(function()
         return work(keys, arguments)
     end, handler)
 end
 
-return run, call, enter, views.script
+return xpcall, handler, call, enter, views.script

@@ -78,10 +78,8 @@ pub(super) fn script(body: &[u8]) -> Result<(Flags, &[u8])> {
         let Some(list) = option.strip_prefix(b"flags=") else {
             return Err(quoting("Unknown lua shebang option: ", option, ""));
         };
-        for flag in list
-            .split(|&byte| byte == b',')
-            .filter(|flag| !flag.is_empty())
-        {
+        let names = list.split(|&byte| byte == b',');
+        for flag in names.filter(|_| !list.is_empty()) {
             if !flags.set(flag) {
                 return Err(quoting("Unexpected flag in script shebang: ", flag, ""));
             }

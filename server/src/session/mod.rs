@@ -16,6 +16,7 @@ use crate::{
     metrics::WorkerMetrics,
     migration::Migration,
     replication::primary::{Announced, Wanted},
+    scripting::Libraries,
     server::{self, Server},
 };
 
@@ -33,6 +34,8 @@ pub struct Session {
     /// Commands run so far, those of transactions and scripts included.
     pub commands: u64,
     pub transaction: Option<Box<Transaction>>,
+    /// The functions that a transaction calls, as they were when it locked its keys.
+    pub libraries: Option<Libraries>,
     pub subscriptions: Option<Box<Subscriptions>>,
     /// What a replica said of itself.
     pub announced: Option<Box<Announced>>,
@@ -91,6 +94,8 @@ pub struct Flags {
     pub caching: bool,
     /// There are subscriptions, so RESP2 has room for little else.
     pub subscribed: bool,
+    /// A script keeps what it does from the replicas.
+    pub hides_from_replicas: bool,
 }
 
 impl Flags {
@@ -112,6 +117,7 @@ impl Flags {
             tracks_reads: false,
             caching: false,
             subscribed: false,
+            hides_from_replicas: false,
         };
         *self == PLAIN
     }
@@ -134,6 +140,7 @@ impl Session {
             metrics,
             commands: 0,
             transaction: None,
+            libraries: None,
             subscriptions: None,
             announced: None,
             wanted: None,

@@ -16,7 +16,7 @@ use std::{
 };
 
 use crate::{
-    changes::{Changes, Effect},
+    changes::{Changes, Logged, Readers},
     entry::EntryRef,
     eviction::{Tracker, advice::Use},
     keyspace::{Keyspace, Locked},
@@ -59,7 +59,9 @@ pub struct Db<'a> {
     /// What the running command did.
     pub changes: Changes,
     /// Effects of the commands run under the locks held now, for the command log.
-    effects: Vec<(usize, Effect)>,
+    effects: Vec<Logged>,
+    /// Who is told of what commands do.
+    readers: Readers,
     /// Counted here until [`Db::flush_statistics`].
     hits: Cell<u64>,
     misses: Cell<u64>,
@@ -90,6 +92,7 @@ impl<'a> Db<'a> {
                 ..Changes::default()
             },
             effects: Vec::new(),
+            readers: Readers::ALL,
             hits: Cell::new(0),
             misses: Cell::new(0),
             dirty: Cell::new(0),
@@ -152,6 +155,11 @@ impl<'a> Db<'a> {
     /// Whose commands run from now on. Returns whose did before.
     pub fn set_client(&mut self, client: u64) -> u64 {
         std::mem::replace(&mut self.client, client)
+    }
+
+    /// Who is told, in the command log, of what is done from now on.
+    pub fn set_readers(&mut self, readers: Readers) {
+        self.readers = readers;
     }
 
     pub fn set_touch(&mut self, touch: Touch) {

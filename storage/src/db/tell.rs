@@ -2,7 +2,7 @@
 
 use super::Db;
 use crate::{
-    changes::{ChangedKey, Effect, Event, EventClass, Listeners, Notice},
+    changes::{ChangedKey, Effect, Event, EventClass, Listeners, Logged, Notice},
     item_note,
     keyspace::Key,
 };
@@ -94,7 +94,7 @@ impl Db<'_> {
     pub fn collect_effects(&mut self, verbatim: impl FnOnce() -> Option<Effect>) {
         if self.changes.listeners.contains(Listeners::LOG) {
             self.changes
-                .take_effects(self.index, verbatim, &mut self.effects);
+                .take_effects(self.index, self.readers, verbatim, &mut self.effects);
             if !self.changes.items.is_empty() {
                 self.collect_items();
             }
@@ -108,7 +108,11 @@ impl Db<'_> {
             let hash = Key::new(&key).hash;
             let entry = self.shard(hash).tables[database].get(hash, &key);
             if let Some(item) = entry.and_then(|entry| entry.item()) {
-                self.effects.push((database, item_note::effect(item, &key)));
+                self.effects.push(Logged {
+                    database,
+                    effect: item_note::effect(item, &key),
+                    readers: self.readers,
+                });
             }
         }
     }

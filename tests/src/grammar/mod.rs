@@ -12,6 +12,7 @@ mod hash;
 mod hyperloglog;
 mod list;
 mod memcached;
+mod script;
 mod set;
 mod sort;
 mod sorted_set;
@@ -26,6 +27,8 @@ pub struct Grammar {
     pub protocol: Protocol,
     /// Commands per pipeline.
     pub batch: usize,
+    /// How to compare the encodings of keys.
+    pub encodings: Compare,
     /// Settings for an epoch.
     pub prelude: fn(&mut Generator) -> Vec<Step>,
     /// The next command.
@@ -45,6 +48,11 @@ pub const GRAMMARS: &[Grammar] = &[
     resp("sorted_set", sorted_set::prelude, sorted_set::next),
     resp("stream", stream::prelude, stream::next),
     resp("sort", list::prelude, sort::next),
+    Grammar {
+        // Numbers that scripts of Valkey store are texts to it.
+        encodings: Compare::Shape,
+        ..resp("script", nothing, script::next)
+    },
     memcached("memcached", 150, memcached::next),
     memcached("memcached-arithmetic", 1, memcached::next_arithmetic),
 ];
@@ -58,6 +66,7 @@ const fn resp(
         name,
         protocol: Protocol::Resp,
         batch: 150,
+        encodings: Compare::Exact,
         prelude,
         next,
     }
@@ -68,6 +77,7 @@ const fn memcached(name: &'static str, batch: usize, next: fn(&mut Generator) ->
         name,
         protocol: Protocol::Memcached,
         batch,
+        encodings: Compare::Exact,
         prelude: nothing,
         next,
     }

@@ -23,7 +23,7 @@ use std::{
 };
 
 use parking_lot::{Condvar, Mutex};
-use storage::changes::Effect;
+use storage::changes::{Logged, Readers};
 
 use self::manifest::Manifest;
 use crate::{
@@ -300,7 +300,7 @@ impl Aof {
 
 impl Aof {
     /// Adds what a command or transaction did.
-    pub fn append(&self, effects: &[(usize, Effect)]) {
+    pub fn append(&self, effects: &[Logged]) {
         let mut buffer = self.buffer.lock();
         let Buffer {
             segments,
@@ -323,7 +323,7 @@ impl Aof {
                 bytes.extend_from_slice(format!("#TS:{seconds}\r\n").as_bytes());
             }
         }
-        encode_together(bytes, database, effects);
+        encode_together(bytes, database, effects, Readers::FILE);
         let added = bytes.len() - before;
         buffer.end += added as u64;
         APPENDED.set(buffer.end);

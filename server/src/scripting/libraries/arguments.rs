@@ -10,12 +10,11 @@ use crate::scripting::{
 
 pub(super) struct Arguments<'a> {
     values: &'a MultiValue,
-    function: &'static str,
 }
 
 impl<'a> Arguments<'a> {
-    pub(super) fn new(values: &'a MultiValue, function: &'static str) -> Arguments<'a> {
-        Arguments { values, function }
+    pub(super) fn new(values: &'a MultiValue) -> Arguments<'a> {
+        Arguments { values }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -42,10 +41,10 @@ impl<'a> Arguments<'a> {
     }
 
     pub(super) fn expected(&self, number: usize, wanted: &str) -> Problem {
-        expected(self.values, number, self.function, wanted)
+        expected(self.values, number, wanted)
     }
 
     pub(super) fn wrong(&self, number: usize, why: impl std::fmt::Display) -> Problem {
-        Problem::argument(number, self.function, why)
+        Problem::argument(number, why)
     }
 }

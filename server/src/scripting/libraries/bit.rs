@@ -43,7 +43,7 @@ fn returned(bits: u32) -> Result<MultiValue, Failure> {
 
 fn unary(lua: &Lua, table: &Table, name: &'static str, work: fn(u32) -> u32) -> mlua::Result<()> {
     let function = native(lua, move |_, args| {
-        returned(work(bits(&Arguments::new(&args, name), 1)?))
+        returned(work(bits(&Arguments::new(&args), 1)?))
     })?;
     table.raw_set(name, function)
 }
@@ -55,7 +55,7 @@ fn fold(
     work: fn(u32, u32) -> u32,
 ) -> mlua::Result<()> {
     let function = native(lua, move |_, args| {
-        let args = Arguments::new(&args, name);
+        let args = Arguments::new(&args);
         let mut result = bits(&args, 1)?;
         for number in 2..=args.len() {
             result = work(result, bits(&args, number)?);
@@ -72,14 +72,14 @@ fn shift(
     work: fn(u32, u32) -> u32,
 ) -> mlua::Result<()> {
     let function = native(lua, move |_, args| {
-        let args = Arguments::new(&args, name);
+        let args = Arguments::new(&args);
         returned(work(bits(&args, 1)?, bits(&args, 2)? & 31))
     })?;
     table.raw_set(name, function)
 }
 
 fn hexadecimal(lua: &Lua, args: &MultiValue) -> Result<MultiValue, Failure> {
-    let args = Arguments::new(args, "tohex");
+    let args = Arguments::new(args);
     let number = bits(&args, 1)?;
     let wanted = if args.len() < 2 {
         8

@@ -68,24 +68,14 @@ pub(super) fn table(lua: &Lua) -> mlua::Result<Table> {
         &table,
         "encode_max_depth",
         &settings,
-        |_, settings, args| {
-            depth(
-                &Arguments::new(args, "encode_max_depth"),
-                &settings.encode_max_depth,
-            )
-        },
+        |_, settings, args| depth(&Arguments::new(args), &settings.encode_max_depth),
     )?;
     add(
         lua,
         &table,
         "decode_max_depth",
         &settings,
-        |_, settings, args| {
-            depth(
-                &Arguments::new(args, "decode_max_depth"),
-                &settings.decode_max_depth,
-            )
-        },
+        |_, settings, args| depth(&Arguments::new(args), &settings.decode_max_depth),
     )?;
     add(
         lua,
@@ -93,7 +83,7 @@ pub(super) fn table(lua: &Lua) -> mlua::Result<Table> {
         "encode_number_precision",
         &settings,
         |_, settings, args| {
-            let args = Arguments::new(args, "encode_number_precision");
+            let args = Arguments::new(args);
             integer_setting(&args, 1, &settings.number_precision, 1, 17)?;
             one(Value::Number(settings.number_precision.get() as f64))
         },
@@ -189,7 +179,7 @@ fn encode_sparse_array(
     args: &MultiValue,
 ) -> Result<MultiValue, Failure> {
     boolean_setting(args, 1, &settings.sparse_convert);
-    let args = Arguments::new(args, "encode_sparse_array");
+    let args = Arguments::new(args);
     integer_setting(&args, 2, &settings.sparse_ratio, 0, i32::MAX.into())?;
     integer_setting(&args, 3, &settings.sparse_safe, 0, i32::MAX.into())?;
     Ok(MultiValue::from_iter([
@@ -222,7 +212,7 @@ fn encode_invalid_numbers(
 
 fn encode(lua: &Lua, settings: &Settings, args: &MultiValue) -> Result<MultiValue, Failure> {
     if args.len() != 1 {
-        return Err(Problem::argument(1, "encode", "expected 1 argument").into());
+        return Err(Problem::argument(1, "expected 1 argument").into());
     }
     let mut encoder = Encoder {
         settings,

@@ -11,9 +11,9 @@ pub(super) fn decode(
     args: &MultiValue,
 ) -> Result<MultiValue, Failure> {
     if args.len() != 1 {
-        return Err(Problem::argument(1, "decode", "expected 1 argument").into());
+        return Err(Problem::argument(1, "expected 1 argument").into());
     }
-    let text = Arguments::new(args, "decode").text(1)?;
+    let text = Arguments::new(args).text(1)?;
     // The first character of JSON is ASCII, and so is the second: a zero there is another encoding.
     if text.len() >= 2 && (text[0] == 0 || text[1] == 0) {
         return Err(Problem::misuse("JSON parser does not support UTF-16 or UTF-32").into());
@@ -173,7 +173,8 @@ impl Decoder<'_> {
             self.at += 1;
         }
         let at = self.at;
-        let Some(&byte) = self.text.get(at) else {
+        // A zero byte ends it.
+        let Some(&byte) = self.text.get(at).filter(|byte| **byte != 0) else {
             return Ok(Token {
                 kind: Kind::End,
                 at,
@@ -218,7 +219,8 @@ impl Decoder<'_> {
             rest.get(..name.len())
                 .is_some_and(|start| start.eq_ignore_ascii_case(name))
         };
-        if self.settings.decode_invalid_numbers.get() && (starts(b"inf") || starts(b"nan")) {
+        let odd = [&b"+"[..], b"inf", b"nan"];
+        if self.settings.decode_invalid_numbers.get() && odd.into_iter().any(starts) {
             return self.number();
         }
         INVALID_TOKEN
@@ -227,9 +229,10 @@ impl Decoder<'_> {
     /// A number as C reads it: hexadecimal, infinities and not-a-number too, if the settings let it.
     fn number(&mut self) -> Kind {
         let rest = &self.text[self.at..];
-        let (sign, digits) = match rest.strip_prefix(b"-") {
-            Some(digits) => (-1.0, digits),
-            None => (1.0, rest),
+        let (sign, digits) = match rest {
+            [b'-', digits @ ..] => (-1.0, digits),
+            [b'+', digits @ ..] => (1.0, digits),
+            _ => (1.0, rest),
         };
         let hexadecimal = matches!(digits, [b'0', b'x' | b'X', ..]);
         let plain = digits.first().is_some_and(u8::is_ascii_digit);
@@ -265,7 +268,7 @@ impl Decoder<'_> {
                 None => return Kind::Invalid("invalid number"),
             }
         };
-        self.at += len + usize::from(sign < 0.0);
+        self.at += rest.len() - digits.len() + len;
         Kind::Number(sign * value)
     }
 

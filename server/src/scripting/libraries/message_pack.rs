@@ -38,7 +38,7 @@ pub(super) fn table(lua: &Lua) -> mlua::Result<Table> {
 
 fn pack(lua: &Lua, args: &MultiValue) -> Result<MultiValue, Failure> {
     if args.is_empty() {
-        return Err(Problem::argument(0, "pack", "MessagePack pack needs input.").into());
+        return Err(Problem::argument(0, "MessagePack pack needs input.").into());
     }
     let mut packed = Vec::new();
     for value in args {
@@ -170,23 +170,25 @@ fn array_len(table: &Table) -> mlua::Result<Option<usize>> {
 }
 
 fn unpack(lua: &Lua, args: &MultiValue, function: &'static str) -> Result<MultiValue, Failure> {
-    let args = Arguments::new(args, function);
+    let args = Arguments::new(args);
     let data = args.text(1)?;
     let (limit, offset) = match function {
         "unpack" => (0, 0),
         "unpack_one" => (1, optional(&args, 2)?),
         _ => (args.integer(2)?, optional(&args, 3)?),
     };
+    // As it is written, which holds 32 bits.
+    let shown = offset as i32;
     if offset < 0 || limit < 0 {
         return Err(Problem::misuse(format!(
-            "Invalid request to unpack with offset of {offset} and limit of {}.",
+            "Invalid request to unpack with offset of {shown} and limit of {}.",
             data.len()
         ))
         .into());
     }
     if offset as u64 > data.len() as u64 {
         return Err(Problem::misuse(format!(
-            "Start offset {offset} greater than input length {}.",
+            "Start offset {shown} greater than input length {}.",
             data.len()
         ))
         .into());
@@ -240,15 +242,15 @@ impl<'a> Reader<'a> {
             0xa0..=0xbf => self.text((tag & 31).into())?,
             0xc0 => Value::Nil,
             0xc2 | 0xc3 => Value::Boolean(tag == 0xc3),
-            0xc4 | 0xd9 => {
+            0xd9 => {
                 let len = self.unsigned(1)?;
                 self.text(len)?
             }
-            0xc5 | 0xda => {
+            0xda => {
                 let len = self.unsigned(2)?;
                 self.text(len)?
             }
-            0xc6 | 0xdb => {
+            0xdb => {
                 let len = self.unsigned(4)?;
                 self.text(len)?
             }

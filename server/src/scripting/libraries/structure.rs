@@ -1,7 +1,7 @@
 //! `struct`: values as bytes, laid out as a format string says.
 //!
 //! ```text
-//! > < =    big, little, native byte order        ! !n     align to n (8)
+//! > <      big, little byte order                ! !n     align to n (8)
 //! b B h H l L T i In f d                         x        a zero byte
 //! s        a string up to a zero byte            c cn     one byte, n bytes; c0 takes its length from the stack
 //! ```
@@ -10,6 +10,7 @@ use mlua::{Lua, MultiValue, Table, Value};
 
 use super::arguments::Arguments;
 use crate::scripting::{
+    api::number_of,
     interpreter::{Failure, native},
     problem::Problem,
 };
@@ -45,6 +46,8 @@ struct Format<'a> {
     rest: &'a [u8],
     big_endian: bool,
     alignment: usize,
+    /// Letters that mean nothing are passed over.
+    lenient: bool,
 }
 
 impl<'a> Format<'a> {
@@ -53,6 +56,7 @@ impl<'a> Format<'a> {
             rest: text,
             big_endian: cfg!(target_endian = "big"),
             alignment: 1,
+            lenient: false,
         }
     }
 
@@ -71,14 +75,11 @@ impl<'a> Format<'a> {
                     self.big_endian = false;
                     continue;
                 }
-                b'=' => {
-                    self.big_endian = cfg!(target_endian = "big");
-                    continue;
-                }
                 b'!' => {
                     let alignment = self.number(NATIVE_ALIGNMENT, args)?;
                     if !alignment.is_power_of_two() {
-                        return Err(Problem::misuse("alignment is not a power of 2"));
+                        let why = format!("alignment {alignment} is not a power of 2");
+                        return Err(Problem::misuse(why));
                     }
                     self.alignment = alignment;
                     continue;
@@ -103,6 +104,7 @@ impl<'a> Format<'a> {
                 b'x' => Field::Zero,
                 b's' => Field::Text,
                 b'c' => Field::Bytes(self.number(1, args)?),
+                other if self.lenient && other.is_ascii_alphanumeric() => continue,
                 other => {
                     let shown = char::from(other);
                     return Err(args.wrong(1, format_args!("invalid format option '{shown}'")));
@@ -152,7 +154,10 @@ impl<'a> Format<'a> {
 }
 
 fn pack(lua: &Lua, args: &MultiValue) -> Result<MultiValue, Failure> {
-    let args = Arguments::new(args, "pack");
+    let mut args = args.clone();
+    // What is missing is nil, not nothing.
+    args.push_back(Value::Nil);
+    let args = Arguments::new(&args);
     let text = args.text(1)?;
     let mut format = Format::new(&text);
     let mut packed: Vec<u8> = Vec::new();
@@ -188,8 +193,9 @@ fn pack(lua: &Lua, args: &MultiValue) -> Result<MultiValue, Failure> {
                 let bytes = args.text(next)?;
                 let len = if len == 0 { bytes.len() } else { len };
                 let taken = bytes.get(..len);
-                packed
-                    .extend_from_slice(taken.ok_or_else(|| args.wrong(next, "string too short"))?);
+                // The number is that of the next argument there, too.
+                let short = || args.wrong(next + 1, "string too short");
+                packed.extend_from_slice(taken.ok_or_else(short)?);
                 next += 1;
             }
         }
@@ -229,19 +235,23 @@ fn push_ordered<const N: usize>(packed: &mut Vec<u8>, mut bytes: [u8; N], big_en
 }
 
 fn unpack(lua: &Lua, args: &MultiValue) -> Result<MultiValue, Failure> {
-    let args = Arguments::new(args, "unpack");
+    let args = Arguments::new(args);
     let text = args.text(1)?;
     let data = args.text(2)?;
-    let from = if args.len() < 3 { 1 } else { args.integer(3)? };
-    if from < 1 {
+    let from = match args.get(3) {
+        None | Some(Value::Nil) => 1,
+        Some(_) => args.integer(3)?,
+    };
+    if from == 0 {
         return Err(args.wrong(3, "offset must be 1 or greater").into());
     }
-    let mut at = usize::try_from(from - 1)
-        .unwrap_or(usize::MAX)
-        .min(data.len().saturating_add(1));
+    let mut at = from.wrapping_sub(1) as usize;
     let mut format = Format::new(&text);
-    let mut values = Vec::new();
+    let mut values: Vec<Value> = Vec::new();
     let short = || args.wrong(2, "data string too short");
+    if at > data.len() && !text.is_empty() {
+        return Err(short().into());
+    }
     while let Some((field, padding)) = format.next(at, &args)? {
         at += padding;
         let taken = |len: usize| {
@@ -277,8 +287,9 @@ fn unpack(lua: &Lua, args: &MultiValue) -> Result<MultiValue, Failure> {
                 Value::String(lua.create_string(&rest[..len])?)
             }
             Field::Bytes(0) => {
-                let len = match values.pop() {
-                    Some(Value::Number(len)) if len >= 0.0 => len as usize,
+                let last = values.pop().or_else(|| args.get(args.len()).cloned());
+                let len = match last.as_ref().and_then(number_of) {
+                    Some(len) if len >= 0.0 => len as usize,
                     _ => {
                         return Err(Problem::misuse("format 'c0' needs a previous size").into());
                     }
@@ -295,7 +306,7 @@ fn unpack(lua: &Lua, args: &MultiValue) -> Result<MultiValue, Failure> {
         };
         values.push(value);
     }
-    values.push(Value::Number(at as f64 + 1.0));
+    values.push(Value::Number((at as i64).wrapping_add(1) as f64));
     Ok(MultiValue::from_iter(values))
 }
 
@@ -326,9 +337,12 @@ fn read_integer(raw: &[u8], signed: bool, big_endian: bool) -> f64 {
 }
 
 fn size(args: &MultiValue) -> Result<MultiValue, Failure> {
-    let args = Arguments::new(args, "size");
+    let args = Arguments::new(args);
     let text = args.text(1)?;
-    let mut format = Format::new(&text);
+    let mut format = Format {
+        lenient: true,
+        ..Format::new(&text)
+    };
     let mut total: usize = 0;
     while let Some((field, padding)) = format.next(total, &args)? {
         let bytes = match field {
