@@ -1,5 +1,6 @@
 //! Keys moved out of sparse pages: nothing is lost or changed, and pages become free.
 
+use parking_lot::Mutex;
 use storage::{
     alloc,
     db::Db,
@@ -95,8 +96,12 @@ fn check(keyspace: &Keyspace) {
     }
 }
 
+/// The allocator counts for the whole process: one test at a time.
+static ALONE: Mutex<()> = Mutex::new(());
+
 #[test]
 fn keys_leave_sparse_pages_unchanged() {
+    let _alone = ALONE.lock();
     let keyspace = sparse();
     let memory = || -> usize {
         (0..keyspace.shard_count())
@@ -121,6 +126,7 @@ fn keys_leave_sparse_pages_unchanged() {
 
 #[test]
 fn a_buffer_that_somebody_reads_stays() {
+    let _alone = ALONE.lock();
     let keyspace = sparse();
     let shared: Vec<Value> = {
         let mut db = Db::new(&keyspace, 1, NOW);
