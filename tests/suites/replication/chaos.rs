@@ -67,7 +67,8 @@ impl Load {
     fn new(seed: u64, common: bool) -> Load {
         let grammars = GRAMMARS
             .iter()
-            .filter(|grammar| grammar.protocol == Protocol::Resp)
+            // Random scripts choose themselves who is told of what they do.
+            .filter(|grammar| grammar.protocol == Protocol::Resp && grammar.name != "script")
             .collect();
         Load {
             random: Random::new(seed),
