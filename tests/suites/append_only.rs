@@ -692,3 +692,16 @@ fn replies_that_wait_for_the_disk_are_counted() {
     assert_eq!(sent(&after), sent(&before) + before.len() + 100 * 5);
     let _ = fs::remove_dir_all(directory);
 }
+
+#[test]
+fn an_entry_that_its_own_trim_takes_is_logged_as_gone() {
+    let directory = new_directory();
+    let options = options(&directory, "no").set("enable-debug-command", "yes");
+    let server = Server::ferrite(&options);
+    let mut wire = server.connect();
+    wire.line("XADD s MINID ~ 5 1-1 f v");
+    wire.line("XADD s MINID ~ 5 6-1 f v");
+    assert_eq!(wire.line("XLEN s"), ":1\r\n");
+    assert_eq!(wire.line("DEBUG LOADAOF"), "+OK\r\n");
+    assert_eq!(wire.line("XLEN s"), ":1\r\n");
+}

@@ -146,6 +146,8 @@ impl Options {
         words[self.threshold_at - 1] = b"=".to_vec();
         words[self.threshold_at] = match trim.keep {
             Keep::MaxLen(_) => length.to_string().into_bytes(),
+            // All were below what was asked for.
+            Keep::MinId(_) if length == 0 => words[self.threshold_at].clone(),
             Keep::MinId(_) => id::text(first).to_vec(),
         };
         // The limit has done its work, and exact trims take none.
