@@ -249,6 +249,14 @@ impl Changes {
         }
     }
 
+    /// Whether what has changed is in the log without the command as the client sent it.
+    pub fn tells_all(&self) -> bool {
+        self.dirty == 0
+            || !self.listeners.contains(Listeners::LOG)
+            || !self.deletions.is_empty()
+            || matches!(self.effects, Effects::Instead(_))
+    }
+
     /// The effects in the order they enter the log; `verbatim` is asked for the command as the client sent it, if it
     /// changed anything and said nothing else. Empties what was collected for the log.
     pub(crate) fn take_effects(

@@ -705,3 +705,21 @@ fn an_entry_that_its_own_trim_takes_is_logged_as_gone() {
     assert_eq!(wire.line("DEBUG LOADAOF"), "+OK\r\n");
     assert_eq!(wire.line("XLEN s"), ":1\r\n");
 }
+
+/// As in Valkey: a HyperLogLog that somebody has written into takes elements until one of them is not in any run.
+#[test]
+fn what_a_command_changed_before_it_failed_is_logged() {
+    let directory = new_directory();
+    let options = options(&directory, "no").set("enable-debug-command", "yes");
+    let server = Server::ferrite(&options);
+    let mut wire = server.connect();
+    // One run, of 16,000 registers instead of 16,384.
+    wire.line(r#"SET h "HYLL\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x80\x7e\x7f""#);
+    let elements: Vec<String> = (0..500).map(|number| number.to_string()).collect();
+    let added = wire.line(&format!("PFADD h {}", elements.join(" ")));
+    assert!(added.starts_with("-INVALIDOBJ"), "{added}");
+    let before = wire.line("GET h");
+    assert!(before.len() > 100, "some were added");
+    assert_eq!(wire.line("DEBUG LOADAOF"), "+OK\r\n");
+    assert_eq!(wire.line("GET h"), before);
+}

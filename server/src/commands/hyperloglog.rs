@@ -46,12 +46,27 @@ fn pfadd(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
     let is_new = ensure(db, key)?;
     let limit = sparse_limit(db);
     let added = db.edit_text(key, 0, |bytes| hyperloglog::add(bytes, args.from(2), limit))?;
+    if added.is_err() {
+        keep_part(db, key);
+    }
     let changed = added.map_err(refusal)? || is_new;
     if changed {
         db.changed(key, EventClass::String, "pfadd");
     }
     reply.integer(i64::from(changed));
     Ok(())
+}
+
+/// Elements before a faulty run may have been added: who repeats this gets the string as it is now.
+fn keep_part(db: &mut Db<'_>, key: Key<'_>) {
+    let text = db.peek(key).and_then(|entry| Text::of(entry.value()));
+    let Some(bytes) = text.map(|text| text.as_bytes(&mut itoa::Buffer::new()).to_vec()) else {
+        return;
+    };
+    db.touch_key(key);
+    db.changes.dirty += 1;
+    db.changes
+        .log_instead(&[b"SET", key.bytes, &bytes, b"KEEPTTL"]);
 }
 
 const PFCOUNT: Command = Command {

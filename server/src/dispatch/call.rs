@@ -260,6 +260,11 @@ fn guarded<R>(
     if !reply.wants_preparation() {
         db.settle_met();
     }
+    debug_assert!(
+        result.is_ok() || db.changes.tells_all(),
+        "{} fails after a change that nobody is told of",
+        args.word(0).escape_ascii()
+    );
     db.collect_effects(|| result.is_ok().then(|| args.to_vec()));
     result
 }
