@@ -240,7 +240,8 @@ impl Cargo {
             }
         }
         db.settle_met();
-        db.collect_effects(|| (deleted.len() > 1).then_some(deleted));
+        let words = deleted.iter().map(|word| &**word);
+        db.collect_effects((deleted.len() > 1).then_some(words));
         release(&self.server, &mut db);
         self.forget(&taken);
         Ok(gone)

@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
-use storage::changes::{CommandLog, Logged, Readers};
+pub use storage::effects::encode;
+use storage::{
+    changes::{CommandLog, Readers},
+    effects::{Effect, Effects},
+};
 
 use crate::{persistence::aof::Aof, replication::Replication};
 
@@ -13,54 +17,48 @@ pub struct Propagation {
 }
 
 impl CommandLog for Propagation {
-    fn append(&self, effects: &[Logged]) {
+    fn append(&self, effects: &Effects) {
         self.replication.append(effects);
-        let for_file = |logged: &Logged| logged.readers.contains(Readers::FILE);
+        let for_file = |effect: Effect<'_>| effect.readers.contains(Readers::FILE);
         if self.aof.is_enabled() && effects.iter().any(for_file) {
             self.aof.append(effects);
         }
     }
+
+    fn appended(&self) {
+        self.replication.tell_feeders();
+    }
 }
 
-/// Encodes what belongs together and is for `reader`; `database` is the one that the stream is in.
-pub fn encode_together(
-    bytes: &mut Vec<u8>,
+/// Hands out what belongs together and is for `reader`, piece by piece; `database` is the one that the stream is in.
+pub fn each_piece(
+    effects: &Effects,
     database: &mut Option<usize>,
-    effects: &[Logged],
     reader: Readers,
+    mut put: impl FnMut(&[u8]),
 ) {
     let theirs = || {
         let effects = effects.iter();
-        effects.filter(|logged| logged.readers.contains(reader))
+        effects.filter(|effect| effect.readers.contains(reader))
     };
     let together = theirs().nth(1).is_some();
-    for (index, logged) in theirs().enumerate() {
-        if *database != Some(logged.database) {
-            *database = Some(logged.database);
-            let number = logged.database.to_string();
-            encode(bytes, [b"SELECT".as_slice(), number.as_bytes()].into_iter());
+    for (index, effect) in theirs().enumerate() {
+        if *database != Some(effect.database) {
+            *database = Some(effect.database);
+            let number = effect.database.to_string();
+            let mut select = Vec::new();
+            encode(
+                &mut select,
+                [b"SELECT".as_slice(), number.as_bytes()].into_iter(),
+            );
+            put(&select);
         }
         if together && index == 0 {
-            encode(bytes, [b"MULTI".as_slice()].into_iter());
+            put(b"*1\r\n$5\r\nMULTI\r\n");
         }
-        encode(bytes, logged.effect.iter().map(|word| &**word));
+        put(effect.bytes);
     }
     if together {
-        encode(bytes, [b"EXEC".as_slice()].into_iter());
-    }
-}
-
-/// Appends a command as RESP.
-pub fn encode<'a>(bytes: &mut Vec<u8>, words: impl ExactSizeIterator<Item = &'a [u8]>) {
-    let mut digits = itoa::Buffer::new();
-    bytes.push(b'*');
-    bytes.extend_from_slice(digits.format(words.len()).as_bytes());
-    bytes.extend_from_slice(b"\r\n");
-    for word in words {
-        bytes.push(b'$');
-        bytes.extend_from_slice(digits.format(word.len()).as_bytes());
-        bytes.extend_from_slice(b"\r\n");
-        bytes.extend_from_slice(word);
-        bytes.extend_from_slice(b"\r\n");
+        put(b"*1\r\n$4\r\nEXEC\r\n");
     }
 }

@@ -7,7 +7,7 @@
 
 use smallvec::SmallVec;
 
-use crate::time::Timestamp;
+use crate::{effects::Effects, time::Timestamp};
 
 /// Who listens, as bits; read once when a command locks its shards.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -117,9 +117,6 @@ pub struct Evicted {
     pub len: usize,
 }
 
-/// A command for the log, as its arguments.
-pub type Effect = Vec<Box<[u8]>>;
-
 /// Who reads an effect, as bits. Scripts choose with `redis.set_repl`, whose numbers these are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Readers(u8);
@@ -145,14 +142,6 @@ impl Default for Readers {
     }
 }
 
-/// An effect on its way into the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Logged {
-    pub database: usize,
-    pub effect: Effect,
-    pub readers: Readers,
-}
-
 /// Where effects go: one totally ordered stream, for the append-only file and replicas.
 ///
 /// Appended under the locks of the shards that the effects changed, so that per key the stream's order is the order
@@ -160,17 +149,20 @@ pub struct Logged {
 pub trait CommandLog: Send + Sync {
     /// Appends what one command or transaction did. Several effects belong together: whoever reads the stream applies
     /// all of them or none.
-    fn append(&self, effects: &[Logged]);
+    fn append(&self, effects: &Effects);
+
+    /// Whoever appended has done so for now: readers that wait may look. May come after the locks are released.
+    fn appended(&self);
 }
 
-/// How a command enters the command log.
+/// What a command leaves in the command log.
 #[derive(Debug, Default)]
-pub enum Effects {
+pub enum Own {
     /// As the client sent it, if it changed anything.
     #[default]
     Verbatim,
     /// As these commands instead: what the client sent depends on time, chance or order. May be none.
-    Instead(Vec<Effect>),
+    Instead(Effects),
 }
 
 /// A key that changed, for clients that wait for it.
@@ -191,8 +183,8 @@ pub struct Changes {
     /// Keys that clients wait for and that may serve them now.
     pub ready: SmallVec<[ChangedKey; 1]>,
     /// Effects that precede the command's own: deletes of keys found expired.
-    pub deletions: Vec<(usize, Effect)>,
-    pub effects: Effects,
+    pub deletions: Effects,
+    pub effects: Own,
     /// Keys whose flags or CAS changed, for the command log.
     pub items: SmallVec<[ChangedKey; 1]>,
 }
@@ -207,7 +199,7 @@ impl Changes {
             self.evicted.clear();
             self.ready.clear();
             self.deletions.clear();
-            self.effects = Effects::Verbatim;
+            self.effects = Own::Verbatim;
             self.items.clear();
         }
     }
@@ -234,7 +226,7 @@ impl Changes {
             && self.ready.is_empty()
             && self.deletions.is_empty()
             && self.items.is_empty()
-            && matches!(self.effects, Effects::Verbatim)
+            && matches!(self.effects, Own::Verbatim)
     }
 
     /// Logs `command` instead of what the client sent; several calls log several. Nothing when nobody listens.
@@ -242,10 +234,10 @@ impl Changes {
         if !self.listeners.contains(Listeners::LOG) {
             return;
         }
-        let effect = command.iter().map(|&argument| argument.into()).collect();
+        let words = command.iter().copied();
         match &mut self.effects {
-            Effects::Instead(effects) => effects.push(effect),
-            Effects::Verbatim => self.effects = Effects::Instead(vec![effect]),
+            Own::Instead(effects) => effects.push(0, Readers::ALL, words),
+            Own::Verbatim => self.effects = Own::Instead(Effects::of(0, words)),
         }
     }
 
@@ -254,43 +246,42 @@ impl Changes {
         self.dirty == 0
             || !self.listeners.contains(Listeners::LOG)
             || !self.deletions.is_empty()
-            || matches!(self.effects, Effects::Instead(_))
+            || matches!(self.effects, Own::Instead(_))
     }
 
-    /// The effects in the order they enter the log; `verbatim` is asked for the command as the client sent it, if it
-    /// changed anything and said nothing else. Empties what was collected for the log.
-    pub(crate) fn take_effects(
+    /// Adds the effects in the order they enter the log: `sent`, the command as the client sent it, if it changed
+    /// anything and said nothing else. Empties what was collected for the log.
+    #[inline]
+    pub(crate) fn take_effects<'w>(
         &mut self,
         database: usize,
         readers: Readers,
-        verbatim: impl FnOnce() -> Option<Effect>,
-        into: &mut Vec<Logged>,
+        sent: Option<impl ExactSizeIterator<Item = &'w [u8]>>,
+        into: &mut Effects,
     ) {
         // That a key has expired is nobody's choice.
-        let deletions = std::mem::take(&mut self.deletions).into_iter();
-        into.extend(deletions.map(|(database, effect)| Logged {
-            database,
-            effect,
-            readers: Readers::ALL,
-        }));
-        let effects = match std::mem::take(&mut self.effects) {
-            Effects::Instead(effects) => effects,
-            Effects::Verbatim if self.dirty > 0 => verbatim().into_iter().collect(),
-            Effects::Verbatim => return,
-        };
-        if readers != Readers::NONE {
-            into.extend(effects.into_iter().map(|effect| Logged {
-                database,
-                effect,
-                readers,
-            }));
+        if !self.deletions.is_empty() {
+            into.append(&mut self.deletions);
+        }
+        if readers == Readers::NONE {
+            self.effects = Own::Verbatim;
+            return;
+        }
+        match std::mem::take(&mut self.effects) {
+            Own::Instead(effects) => into.append_for(database, readers, &effects),
+            Own::Verbatim if self.dirty > 0 => {
+                if let Some(words) = sent {
+                    into.push(database, readers, words);
+                }
+            }
+            Own::Verbatim => {}
         }
     }
 
     /// Keeps the command out of the log although it changed something.
     pub fn log_nothing(&mut self) {
-        if matches!(self.effects, Effects::Verbatim) {
-            self.effects = Effects::Instead(Vec::new());
+        if matches!(self.effects, Own::Verbatim) {
+            self.effects = Own::Instead(Effects::default());
         }
     }
 }

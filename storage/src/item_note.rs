@@ -7,17 +7,17 @@
 //! Servers that know no items answer a PING in their primary's stream, to nobody, and do nothing: so the stream is the
 //! same for all, whoever follows, and whoever follows those.
 
-use crate::{changes::Effect, entry::Item, value::number};
+use crate::{entry::Item, value::number};
 
 const COMMAND: &[u8] = b"PING";
 const PREFIX: &[u8] = b"memcached-item ";
 
-/// The effect that tells an item's flags and CAS.
-pub(crate) fn effect(item: Item, key: &[u8]) -> Effect {
+/// The command that tells an item's flags and CAS.
+pub(crate) fn words(item: Item, key: &[u8]) -> [Vec<u8>; 2] {
     let mut text = PREFIX.to_vec();
     text.extend_from_slice(format!("{} {} ", item.flags, item.cas).as_bytes());
     text.extend_from_slice(key);
-    vec![COMMAND.into(), text.into()]
+    [COMMAND.to_vec(), text]
 }
 
 /// The item and the key that the words of a command tell of, if they do.
@@ -43,8 +43,8 @@ mod tests {
             cas: u64::MAX,
         };
         for key in [&b"key"[..], b"", b"a b", b"\r\n\0"] {
-            let effect = effect(item, key);
-            assert_eq!(read(&effect[0], &effect[1]), Some((item, key)));
+            let [name, text] = words(item, key);
+            assert_eq!(read(&name, &text), Some((item, key)));
         }
         for text in [
             &b""[..],

@@ -12,6 +12,7 @@ pub mod alloc;
 pub mod changes;
 pub mod clock;
 pub mod db;
+pub mod effects;
 pub mod entry;
 pub mod error;
 pub mod eviction;

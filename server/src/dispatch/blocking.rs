@@ -343,7 +343,7 @@ fn serve_key(server: &Server, db: &mut Db<'_>, changed: &ChangedKey, all: &mut C
         db.begin();
         let there = db.entry_mut(key).map(|entry| entry.look().value_type());
         // It may have been found expired.
-        db.collect_effects(|| None);
+        db.collect_effects_of_nothing();
         all.absorb(std::mem::take(&mut db.changes));
         if there.is_none() && !wanted_missing {
             break;

@@ -171,7 +171,7 @@ pub(crate) fn call_any(
                 monitors.show_script(command, args, database, &session.client);
             }
             let result = survived(session, |session| handler(session, db, args, reply));
-            db.collect_effects(|| result.is_ok().then(|| args.to_vec()));
+            db.collect_effects(result.is_ok().then(|| args.from(0)));
             db.select(session.database);
             result
         }
@@ -265,7 +265,7 @@ fn guarded<R>(
         "{} fails after a change that nobody is told of",
         args.word(0).escape_ascii()
     );
-    db.collect_effects(|| result.is_ok().then(|| args.to_vec()));
+    db.collect_effects(result.is_ok().then(|| args.from(0)));
     result
 }
 

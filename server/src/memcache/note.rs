@@ -34,7 +34,7 @@ impl<'a> Note<'a> {
             db.keyspace().note_cas(self.item.cas);
             db.set_item(self.key, Some(self.item));
         }
-        db.collect_effects(|| None);
+        db.collect_effects_of_nothing();
         if !held {
             db.unlock();
         }

@@ -23,8 +23,9 @@ use std::{
 
 use parking_lot::{Condvar, Mutex};
 use storage::{
-    changes::{Listeners, Logged, Readers},
+    changes::{Listeners, Readers},
     db::Db,
+    effects::Effects,
     rdb::file::FileWriter,
 };
 
@@ -33,7 +34,7 @@ use self::{backlog::Backlog, copy::Copies, failover::Failover, primary::Replica,
 use crate::{
     config::Settings,
     dispatch::{blocking, error::Error},
-    propagation::{encode, encode_together},
+    propagation::{each_piece, encode},
     server::{self, Server},
 };
 
@@ -157,8 +158,9 @@ impl Replication {
         self.stream.lock().end()
     }
 
-    /// Adds what a command did to the stream, unless the stream is another server's.
-    pub fn append(&self, effects: &[Logged]) {
+    /// Adds what a command did to the stream, unless the stream is another server's. Feeders are told apart, by
+    /// [`Replication::tell_feeders`].
+    pub fn append(&self, effects: &Effects) {
         if !self.is_active() {
             return;
         }
@@ -167,15 +169,17 @@ impl Replication {
             return;
         }
         let mut database = stream.database;
-        let mut bytes = Vec::new();
-        encode_together(&mut bytes, &mut database, effects, Readers::REPLICAS);
-        if bytes.is_empty() {
-            return;
-        }
+        each_piece(effects, &mut database, Readers::REPLICAS, |piece| {
+            stream.push_effects(piece);
+        });
         stream.database = database;
-        stream.push_effects(&bytes);
-        drop(stream);
-        self.more.notify_all();
+    }
+
+    /// Wakes the threads that feed replicas, if there are any: there is more in the stream.
+    pub fn tell_feeders(&self) {
+        if self.is_active() {
+            self.more.notify_all();
+        }
     }
 
     /// The stream is the primary's from here on: what clients were still doing is in it, more does not come.
@@ -251,11 +255,10 @@ impl Replication {
                 stream.go_on_from(standing.id, standing.offset);
                 drop(stream);
                 for (database, key) in lost {
-                    self.append(&[Logged {
+                    self.append(&Effects::of(
                         database,
-                        effect: vec![b"DEL".as_slice().into(), key],
-                        readers: Readers::ALL,
-                    }]);
+                        [b"DEL".as_slice(), &key].into_iter(),
+                    ));
                 }
             }
             Part::Replica => {

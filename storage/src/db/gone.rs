@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::{Db, Met, Touch};
 use crate::{
-    changes::{Event, EventClass, Evicted, Listeners, Notice},
+    changes::{Event, EventClass, Evicted, Listeners, Notice, Readers},
     entry::EntryRef,
     keyspace::Key,
     table::{Place, Table},
@@ -87,12 +87,12 @@ impl Db<'_> {
     pub fn expire_fields(&mut self, key: Key<'_>, limit: usize) -> usize {
         let (now, touch) = (self.expired_by, self.touch);
         let logged = self.changes.listeners.contains(Listeners::LOG);
-        let mut deletion: Vec<Box<[u8]>> = vec![b"HDEL".as_slice().into(), key.bytes.into()];
+        let mut gone: Vec<Box<[u8]>> = Vec::new();
         self.touch = Touch::No;
         let removed = match self.write::<Hash>(key) {
             Ok(Some(mut hash)) => hash.expire(now, limit, |field| {
                 if logged {
-                    deletion.push(field.to_vec().into());
+                    gone.push(field.to_vec().into());
                 }
             }),
             _ => 0,
@@ -102,7 +102,12 @@ impl Db<'_> {
             let expired = &self.keyspace.statistics.expired_fields;
             expired.fetch_add(removed as u64, Ordering::Relaxed);
             if logged {
-                self.changes.deletions.push((self.index, deletion));
+                let words: Vec<&[u8]> = [b"HDEL".as_slice(), key.bytes]
+                    .into_iter()
+                    .chain(gone.iter().map(|field| &**field))
+                    .collect();
+                let deletions = &mut self.changes.deletions;
+                deletions.push(self.index, Readers::ALL, words.into_iter());
             }
             self.changed(key, EventClass::Hash, "hexpired");
         }

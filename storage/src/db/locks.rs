@@ -72,11 +72,12 @@ impl Db<'_> {
     /// command did stays in `changes` until the next lock.
     #[inline]
     pub fn unlock(&mut self) {
-        self.collect_effects(|| None);
+        self.collect_effects_of_nothing();
         *self.dirty.get_mut() += std::mem::take(&mut self.changes.dirty);
         if !self.effects.is_empty() {
             if let Some(log) = self.keyspace.log() {
                 log.append(&self.effects);
+                self.has_logged = true;
             }
             self.effects.clear();
         }

@@ -16,7 +16,8 @@ use std::{
 };
 
 use crate::{
-    changes::{Changes, Logged, Readers},
+    changes::{Changes, Readers},
+    effects::Effects,
     entry::EntryRef,
     eviction::{Tracker, advice::Use},
     keyspace::{Keyspace, Locked},
@@ -59,7 +60,9 @@ pub struct Db<'a> {
     /// What the running command did.
     pub changes: Changes,
     /// Effects of the commands run under the locks held now, for the command log.
-    effects: Vec<Logged>,
+    effects: Effects,
+    /// Something was handed to the log since it was told so.
+    has_logged: bool,
     /// Who is told of what commands do.
     readers: Readers,
     /// Counted here until [`Db::flush_statistics`].
@@ -91,7 +94,8 @@ impl<'a> Db<'a> {
                 listeners: keyspace.listeners(),
                 ..Changes::default()
             },
-            effects: Vec::new(),
+            effects: Effects::default(),
+            has_logged: false,
             readers: Readers::ALL,
             hits: Cell::new(0),
             misses: Cell::new(0),
@@ -247,5 +251,10 @@ pub fn access_clock(now: Timestamp) -> u16 {
 impl Drop for Db<'_> {
     fn drop(&mut self) {
         self.flush_statistics();
+        if self.has_logged
+            && let Some(log) = self.keyspace.log()
+        {
+            log.appended();
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::Db;
 use crate::{
-    changes::{ChangedKey, Effect, Event, EventClass, Listeners, Logged, Notice},
+    changes::{ChangedKey, Event, EventClass, Listeners, Notice, Readers},
     item_note,
     keyspace::Key,
 };
@@ -88,17 +88,23 @@ impl Db<'_> {
         }
     }
 
-    /// Keeps a command's effects for the log; `verbatim` is the command as it was sent. Called after each command,
-    /// under its locks.
+    /// Keeps a command's effects for the log; `sent` are its words if it did not fail. Called after each command, under
+    /// its locks.
     #[inline]
-    pub fn collect_effects(&mut self, verbatim: impl FnOnce() -> Option<Effect>) {
+    pub fn collect_effects<'w>(&mut self, sent: Option<impl ExactSizeIterator<Item = &'w [u8]>>) {
         if self.changes.listeners.contains(Listeners::LOG) {
             self.changes
-                .take_effects(self.index, self.readers, verbatim, &mut self.effects);
+                .take_effects(self.index, self.readers, sent, &mut self.effects);
             if !self.changes.items.is_empty() {
                 self.collect_items();
             }
         }
+    }
+
+    /// As [`Db::collect_effects`], for what is no command.
+    #[inline]
+    pub fn collect_effects_of_nothing(&mut self) {
+        self.collect_effects(None::<std::iter::Empty<&[u8]>>);
     }
 
     /// Tells the log of the flags and CAS that items have now.
@@ -108,11 +114,9 @@ impl Db<'_> {
             let hash = Key::new(&key).hash;
             let entry = self.shard(hash).tables[database].get(hash, &key);
             if let Some(item) = entry.and_then(|entry| entry.item()) {
-                self.effects.push(Logged {
-                    database,
-                    effect: item_note::effect(item, &key),
-                    readers: self.readers,
-                });
+                let [name, text] = item_note::words(item, &key);
+                let words = [name.as_slice(), &text].into_iter();
+                self.effects.push(database, self.readers, words);
             }
         }
     }
@@ -133,8 +137,9 @@ impl Db<'_> {
 
     pub(super) fn log_deletion(&mut self, key: Key<'_>) {
         if self.changes.listeners.contains(Listeners::LOG) {
-            let deletion: Vec<Box<[u8]>> = vec![b"DEL".as_slice().into(), key.bytes.into()];
-            self.changes.deletions.push((self.index, deletion));
+            let words = [b"DEL".as_slice(), key.bytes].into_iter();
+            let deletions = &mut self.changes.deletions;
+            deletions.push(self.index, Readers::ALL, words);
         }
     }
 }

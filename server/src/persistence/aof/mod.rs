@@ -23,13 +23,13 @@ use std::{
 };
 
 use parking_lot::{Condvar, Mutex};
-use storage::changes::{Logged, Readers};
+use storage::{changes::Readers, effects::Effects};
 
 use self::manifest::Manifest;
 use crate::{
     config::{AppendFsync, Settings},
     persistence::trouble::reason,
-    propagation::encode_together,
+    propagation::each_piece,
     server,
 };
 
@@ -300,7 +300,7 @@ impl Aof {
 
 impl Aof {
     /// Adds what a command or transaction did.
-    pub fn append(&self, effects: &[Logged]) {
+    pub fn append(&self, effects: &Effects) {
         let mut buffer = self.buffer.lock();
         let Buffer {
             segments,
@@ -323,7 +323,9 @@ impl Aof {
                 bytes.extend_from_slice(format!("#TS:{seconds}\r\n").as_bytes());
             }
         }
-        encode_together(bytes, database, effects, Readers::FILE);
+        each_piece(effects, database, Readers::FILE, |piece| {
+            bytes.extend_from_slice(piece);
+        });
         let added = bytes.len() - before;
         buffer.end += added as u64;
         APPENDED.set(buffer.end);
