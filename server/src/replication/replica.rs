@@ -38,9 +38,6 @@ use crate::{
     },
 };
 
-/// Lanes that apply the stream. More would be faster; with more, promotions under random load left a key that differed in
-/// one run of fifty, which is not explained.
-const APPLYING_LANES: usize = 1;
 /// How often the primary hears how far this replica is.
 const ACK_INTERVAL: Duration = Duration::from_secs(1);
 /// Time between tries to connect: from the first to the longest.
@@ -482,7 +479,7 @@ fn apply(server: &Arc<Server>, link: &Link, wire: Wire, offset: u64) -> io::Resu
         given_up: AtomicBool::new(false),
     };
     let unfinished = Unfinished::default();
-    let count = APPLYING_LANES;
+    let count = server.metrics.workers.len();
     thread::scope(|scope| {
         let mut lanes = Lanes::start(scope, server, &stream, &unfinished, count)?;
         lanes.select(server.replication.stream.lock().database.unwrap_or(0));
