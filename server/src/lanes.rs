@@ -116,7 +116,7 @@ impl Batch {
 
     fn args(&self, command: &Command) -> Args<'_> {
         let end = command.first_word + command.words;
-        Args::new(
+        command.found.args(
             &self.bytes[command.base..],
             &self.spans[command.first_word..end],
         )

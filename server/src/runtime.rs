@@ -14,7 +14,7 @@ use std::{
 
 use protocol::resp::{
     reply::{ReplyWriter, Version},
-    request::Span,
+    request::{Lead, Span},
 };
 use storage::clock::Moment;
 use tokio::{
@@ -28,7 +28,7 @@ use tokio::{
 
 use crate::{
     config::{Settings, Snapshot},
-    dispatch::command::Reply,
+    dispatch::{command::Reply, table::Registered},
     memcache::Memcache,
     metrics::WorkerMetrics,
     net::{
@@ -105,6 +105,8 @@ pub struct Worker {
     pub input: Box<[u8]>,
     pub spans: Vec<Span>,
     pub requests: Vec<Request>,
+    /// How the last request began that was found by its name, and its command.
+    pub lead: Option<(Lead, &'static Registered)>,
     pub reply: Reply,
     pub metrics: Arc<WorkerMetrics>,
     pub post: Arc<Post>,
@@ -134,6 +136,7 @@ impl Worker {
             input: vec![0; READ_BUFFER].into(),
             spans: Vec::new(),
             requests: Vec::new(),
+            lead: None,
             reply,
             metrics: server.metrics.workers[seat.index].clone(),
             post: seat.post.clone(),

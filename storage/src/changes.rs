@@ -5,8 +5,6 @@
 //! for the command log. The dispatcher drains it, the log under the lock, the others after. What nobody listens to is
 //! not collected: then a change costs a counter.
 
-use smallvec::SmallVec;
-
 use crate::{effects::Effects, time::Timestamp};
 
 /// Who listens, as bits; read once when a command locks its shards.
@@ -181,27 +179,32 @@ pub struct Changes {
     pub notices: Vec<Notice>,
     pub evicted: Vec<Evicted>,
     /// Keys that clients wait for and that may serve them now.
-    pub ready: SmallVec<[ChangedKey; 1]>,
+    pub ready: Vec<ChangedKey>,
     /// Effects that precede the command's own: deletes of keys found expired.
     pub deletions: Effects,
     pub effects: Own,
     /// Keys whose flags or CAS changed, for the command log.
-    pub items: SmallVec<[ChangedKey; 1]>,
+    pub items: Vec<ChangedKey>,
 }
 
 impl Changes {
     /// Ready for the next command; keeps nothing but the listeners.
-    #[inline]
+    #[inline(always)]
     pub fn reset(&mut self) {
         self.dirty = 0;
         if !self.is_quiet() {
-            self.notices.clear();
-            self.evicted.clear();
-            self.ready.clear();
-            self.deletions.clear();
-            self.effects = Own::Verbatim;
-            self.items.clear();
+            self.forget();
         }
+    }
+
+    #[cold]
+    fn forget(&mut self) {
+        self.notices.clear();
+        self.evicted.clear();
+        self.ready.clear();
+        self.deletions.clear();
+        self.effects = Own::Verbatim;
+        self.items.clear();
     }
 
     /// Adds what another command did after this one, but for its effects, which the log has already.
@@ -219,14 +222,15 @@ impl Changes {
     }
 
     /// Whether nothing was collected beside the counter.
-    #[inline]
+    #[inline(always)]
     pub fn is_quiet(&self) -> bool {
+        // Without shortcuts: all of it nearly always holds.
         self.notices.is_empty()
-            && self.evicted.is_empty()
-            && self.ready.is_empty()
-            && self.deletions.is_empty()
-            && self.items.is_empty()
-            && matches!(self.effects, Own::Verbatim)
+            & self.evicted.is_empty()
+            & self.ready.is_empty()
+            & self.deletions.is_empty()
+            & self.items.is_empty()
+            & matches!(self.effects, Own::Verbatim)
     }
 
     /// Logs `command` instead of what the client sent; several calls log several. Nothing when nobody listens.

@@ -348,6 +348,20 @@ impl<'a> EntryRef<'a> {
         }
     }
 
+    /// The bytes of a string that is held within the entry, as most values are.
+    #[inline(always)]
+    pub fn inline_text(self) -> Option<&'a [u8]> {
+        let raw = self.0;
+        if raw.byte(0) != Kind::Inline as u8 {
+            return None;
+        }
+        let key = raw.key();
+        // SAFETY: such a string follows the key; it lives as long as the entry.
+        Some(unsafe {
+            std::slice::from_raw_parts(key.as_ptr().add(key.len()), raw.small() as usize)
+        })
+    }
+
     /// A string that was edited in place, which clients see as `raw`.
     pub fn is_raw(self) -> bool {
         self.0.has(flag::RAW)

@@ -188,18 +188,23 @@ impl Keyspace {
     ///
     /// # Errors
     /// The lock is held for long.
-    #[inline]
+    #[inline(always)]
     pub fn try_lock(&self, shard: usize) -> Result<MutexGuard<'_, Shard>, Held> {
-        // Relaxed: whoever misses that a lock is held now looks again soon.
-        if self.held[shard].load(Ordering::Relaxed) {
-            return self.shards[shard].try_lock().ok_or(Held);
+        match self.shards[shard].try_lock() {
+            Some(guard) => Ok(guard),
+            None => self.wait_for(shard),
         }
+    }
+
+    #[cold]
+    fn wait_for(&self, shard: usize) -> Result<MutexGuard<'_, Shard>, Held> {
         loop {
+            // Relaxed: whoever misses that a lock is held now looks again soon.
+            if self.held[shard].load(Ordering::Relaxed) {
+                return self.shards[shard].try_lock().ok_or(Held);
+            }
             if let Some(guard) = self.shards[shard].try_lock_for(LOOK_PERIOD) {
                 return Ok(guard);
-            }
-            if self.held[shard].load(Ordering::Relaxed) {
-                return Err(Held);
             }
         }
     }

@@ -88,6 +88,29 @@ impl RequestParser {
         self.parse_in_steps(input, limits, args)
     }
 
+    /// As [`RequestParser::parse`], for a request that begins with `lead` and is there as a whole: its length. `None`
+    /// if it is not such a one, and nothing was read.
+    #[inline(always)]
+    pub fn parse_led(
+        &self,
+        lead: &Lead,
+        input: &[u8],
+        limits: &Limits,
+        args: &mut Vec<Span>,
+    ) -> Option<usize> {
+        if !lead.begins(input) || self.pending.is_some() || !limits.authenticated {
+            return None;
+        }
+        let base = args.len();
+        args.push(lead.name);
+        let position = lead.name.end as usize + 2;
+        let end = parse_arguments(input, limits, args, lead.count - 1, position);
+        if end.is_none() {
+            args.truncate(base);
+        }
+        end
+    }
+
     /// Everything that is not a whole and ordinary request: the rest of it, plain lines, mistakes.
     #[cold]
     fn parse_in_steps(
@@ -107,6 +130,40 @@ impl RequestParser {
     }
 }
 
+/// How a request begins: the number of its words and the first of them, as bytes that are compared at once.
+///
+/// Requests of one connection, and of one kind of client, mostly begin like the one before.
+#[derive(Clone, Copy, Debug)]
+pub struct Lead {
+    bytes: u128,
+    mask: u128,
+    count: usize,
+    name: Span,
+}
+
+impl Lead {
+    /// Of a request with these words, if it begins in the ordinary way and briefly: `*` and `$` with a digit each.
+    pub fn of(input: &[u8], words: &[Span]) -> Option<Lead> {
+        let (first, name) = (input.first_chunk()?, *words.first()?);
+        let end = name.end as usize + 2;
+        let is_ordinary = input[0] == b'*' && name.start == 8 && end <= size_of::<u128>();
+        let mask = u128::MAX >> (128 - 8 * end.min(16));
+        is_ordinary.then(|| Lead {
+            bytes: u128::from_le_bytes(*first) & mask,
+            mask,
+            count: words.len(),
+            name,
+        })
+    }
+
+    #[inline(always)]
+    fn begins(&self, input: &[u8]) -> bool {
+        input
+            .first_chunk()
+            .is_some_and(|first| u128::from_le_bytes(*first) & self.mask == self.bytes)
+    }
+}
+
 /// Lengths of up to this many digits are read by [`parse_whole`].
 const WHOLE_MAX_DIGITS: usize = 9;
 
@@ -114,9 +171,24 @@ const WHOLE_MAX_DIGITS: usize = 9;
 /// why.
 #[inline]
 fn parse_whole(input: &[u8], limits: &Limits, args: &mut Vec<Span>) -> Option<usize> {
-    let (count, mut position) = read_length(input, b'*')?;
+    let (count, position) = read_length(input, b'*')?;
     // A length that is announced is not yet there: beyond what is ordinary, space is taken as arguments arrive.
-    if count > limits.max_args || input.len() > u32::MAX as usize {
+    if count > limits.max_args {
+        return None;
+    }
+    parse_arguments(input, limits, args, count, position)
+}
+
+/// The `count` arguments that begin at `position`; returns where they end.
+#[inline(always)]
+fn parse_arguments(
+    input: &[u8],
+    limits: &Limits,
+    args: &mut Vec<Span>,
+    count: usize,
+    mut position: usize,
+) -> Option<usize> {
+    if input.len() > u32::MAX as usize {
         return None;
     }
     let max_bulk_len = if limits.authenticated {
@@ -392,9 +464,21 @@ mod tests {
         let mut start = 0;
         let mut available = 0;
         let mut args = Vec::new();
+        let mut lead = None;
         loop {
             args.clear();
-            match parser.parse(&input[start..available], limits, &mut args) {
+            let led = lead.as_ref().and_then(|lead| {
+                let whole = parser.parse_led(lead, &input[start..available], limits, &mut args);
+                whole.map(|consumed| (consumed, std::mem::take(&mut args)))
+            });
+            let step = parser.parse(&input[start..available], limits, &mut args);
+            if let Some((consumed, led)) = led {
+                assert_eq!((&step, &led), (&Ok(Step::Request { consumed }), &args));
+            }
+            if let Ok(Step::Request { .. }) = step {
+                lead = Lead::of(&input[start..available], &args).or(lead);
+            }
+            match step {
                 Err(error) => return (requests, Some(error)),
                 Ok(Step::Request { consumed }) => {
                     let request = &input[start..available];

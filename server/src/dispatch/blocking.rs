@@ -19,7 +19,6 @@ use std::{
 
 use parking_lot::Mutex;
 use protocol::resp::reply::{ReplyWriter, Version};
-use smallvec::{SmallVec, smallvec};
 use storage::{
     Held,
     changes::{ChangedKey, Changes},
@@ -448,15 +447,11 @@ pub fn serve_later(server: &Server, changes: &mut Changes) {
 
 /// Serves those who wait for one key, and then those who wait for what that changed. Returns the keys for which it takes
 /// locks that are held for long.
-fn serve_waiting(
-    server: &Server,
-    changes: &mut Changes,
-    changed: ChangedKey,
-) -> SmallVec<[ChangedKey; 1]> {
+fn serve_waiting(server: &Server, changes: &mut Changes, changed: ChangedKey) -> Vec<ChangedKey> {
     let key = Key::new(&changed.key);
     let mut db = Db::new(&server.keyspace, changed.database, server::now());
     if db.try_lock(key.hash).is_err() || expand(server, &mut db, &[key]).is_err() {
-        return smallvec![changed];
+        return vec![changed];
     }
     let mut serve_all = |db: &mut Db<'_>, ready| {
         db.changes.ready = ready;
@@ -465,7 +460,7 @@ fn serve_waiting(
         changes.absorb(std::mem::take(&mut db.changes));
         std::mem::take(&mut changes.ready)
     };
-    let left = serve_all(&mut db, smallvec![changed]);
+    let left = serve_all(&mut db, vec![changed]);
     // If too many came and went meanwhile: all locks are always enough.
     if left.is_empty() || db.try_lock_all().is_err() {
         return left;

@@ -16,7 +16,7 @@ pub mod preparation;
 pub mod table;
 pub mod transaction;
 
-use protocol::output::Mark;
+use protocol::{output::Mark, resp::request::Span};
 use storage::{clock::Moment, db::Db};
 
 use self::{
@@ -53,21 +53,35 @@ pub struct Found<'t> {
     pub first_key: (usize, u64),
 }
 
+impl Found<'_> {
+    /// The words of the request, of which the first key is hashed.
+    #[inline(always)]
+    pub fn args<'a>(self, input: &'a [u8], spans: &'a [Span]) -> Args<'a> {
+        Args::new(input, spans).with_first_key(self.first_key)
+    }
+}
+
 /// Finds the command of a request and hashes its first key, for the passes that prefetch.
 #[inline]
 pub fn find(args: &Args<'_>) -> Option<Found<'static>> {
-    let registered = table::table().find(args.get(0)?)?;
+    Some(found_as(table::table().find(args.get(0)?)?, args))
+}
+
+/// As [`find`], of a request whose command is known.
+#[inline(always)]
+pub fn found_as(registered: &'static Registered, args: &Args<'_>) -> Found<'static> {
     let first_key = registered
         .first_key
         .and_then(|index| Some((index, storage::hash::hash(args.get(index)?))))
         .unwrap_or(args::NO_KEY);
-    Some(Found {
+    Found {
         registered,
         first_key,
-    })
+    }
 }
 
-/// Executes one request and writes its reply. It is timed from the end of the one before, which is `clock`'s moment.
+/// Executes one request, whose words know the first key that was found with it, and writes its reply. It is timed from the
+/// end of the one before, which is `clock`'s moment.
 #[inline]
 pub fn execute(
     session: &mut Session,
@@ -88,8 +102,7 @@ pub fn execute(
         && session.server.is_calm()
         && found.registered.command.arity.accepts(args.len())
     {
-        let args = args.with_first_key(found.first_key);
-        return execute_on_key(session, db, clock, found.registered, handler, &args, reply);
+        return execute_on_key(session, db, clock, found.registered, handler, args, reply);
     }
     execute_any(session, db, clock, found, args, reply)
 }
@@ -146,7 +159,6 @@ fn execute_any(
     if !found.registered.subcommands.is_empty() {
         session.client.note_command(registered.id);
     }
-    let args = &args.with_first_key(found.first_key);
     match gates::admit(session, db, registered, args, reply) {
         Ok(Gate::Open) => {}
         Ok(Gate::Queued) => {

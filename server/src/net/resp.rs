@@ -9,7 +9,7 @@ use protocol::{
     limits::Limits,
     resp::{
         reply::ReplyWriter,
-        request::{RequestParser, Span, Step},
+        request::{Lead, RequestParser, Span, Step},
     },
 };
 use storage::{clock::Moment, db::Db, keyspace::Garbage};
@@ -82,12 +82,32 @@ impl Resp {
                 return (at, Parsed::Need(1));
             }
             let first_word = worker.spans.len();
-            match self.parser.parse(&input[at..], limits, &mut worker.spans) {
+            let rest = &input[at..];
+            if let Some((lead, registered)) = &worker.lead
+                && let Some(consumed) = self.parser.parse_led(lead, rest, limits, &mut worker.spans)
+            {
+                let args = Args::new(rest, &worker.spans[first_word..]);
+                worker.requests.push(Request {
+                    base: at as u32,
+                    end: (at + consumed) as u32,
+                    first_word: first_word as u32,
+                    words: (worker.spans.len() - first_word) as u32,
+                    found: Some(dispatch::found_as(registered, &args)),
+                });
+                at += consumed;
+                continue;
+            }
+            match self.parser.parse(rest, limits, &mut worker.spans) {
                 Ok(Step::Request { consumed }) => {
                     let words = worker.spans.len() - first_word;
                     if words > 0 {
-                        let args = Args::new(&input[at..], &worker.spans[first_word..]);
+                        let args = Args::new(rest, &worker.spans[first_word..]);
                         let found = dispatch::find(&args);
+                        if let Some(found) = found
+                            && let Some(lead) = Lead::of(rest, &worker.spans[first_word..])
+                        {
+                            worker.lead = Some((lead, found.registered));
+                        }
                         worker.requests.push(Request {
                             base: at as u32,
                             end: (at + consumed) as u32,
@@ -240,8 +260,11 @@ impl Resp {
             return None;
         }
         let (joined, spans) = join(words);
-        let args = Args::new(&joined, &spans);
+        let mut args = Args::new(&joined, &spans);
         let found = dispatch::find(&args);
+        if let Some(found) = found {
+            args = found.args(&joined, &spans);
+        }
         self.execute(worker, db, found, &args)
     }
 }
@@ -382,10 +405,14 @@ impl Request {
     #[inline]
     fn args<'a>(&self, input: &'a [u8], spans: &'a [Span]) -> Args<'a> {
         let first = self.first_word as usize;
-        Args::new(
+        let (input, spans) = (
             &input[self.base as usize..],
             &spans[first..first + self.words as usize],
-        )
+        );
+        match self.found {
+            Some(found) => found.args(input, spans),
+            None => Args::new(input, spans),
+        }
     }
 }
 

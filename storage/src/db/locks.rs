@@ -18,11 +18,15 @@ impl Db<'_> {
     ///
     /// # Errors
     /// The lock is held for long. So with the other two.
-    #[inline]
+    #[inline(always)]
     pub fn try_lock(&mut self, hash: u64) -> Result<(), Held> {
         debug_assert!(matches!(self.locked, Locked::None));
         let shard = self.keyspace.shard_of(hash);
-        self.locked = Locked::One(shard, self.keyspace.try_lock(shard)?);
+        let locked = Locked::One(shard, self.keyspace.try_lock(shard)?);
+        // Nothing is replaced, which the compiler does not know.
+        let Locked::None = std::mem::replace(&mut self.locked, locked) else {
+            panic!("a command locks its shards once");
+        };
         self.begin();
         Ok(())
     }
@@ -70,26 +74,33 @@ impl Db<'_> {
 
     /// Releases all locks, after handing the log what was done under them. Its changes are counted; what else the last
     /// command did stays in `changes` until the next lock.
-    #[inline]
+    #[inline(always)]
     pub fn unlock(&mut self) {
         self.collect_effects_of_nothing();
         *self.dirty.get_mut() += std::mem::take(&mut self.changes.dirty);
         if !self.effects.is_empty() {
-            if let Some(log) = self.keyspace.log() {
-                log.append(&self.effects);
-                self.has_logged = true;
-            }
-            self.effects.clear();
+            self.log_effects();
         }
+        // Apart, since it is what nearly all commands hold.
         match std::mem::replace(&mut self.locked, Locked::None) {
-            // Apart, since it is what nearly all commands hold.
             Locked::One(_, shard) => drop(shard),
-            others => drop(others),
+            Locked::None => {}
+            Locked::Many(shards) => drop(shards),
+            Locked::All(shards) => drop(shards),
         }
     }
 
+    #[cold]
+    fn log_effects(&mut self) {
+        if let Some(log) = self.keyspace.log() {
+            log.append(&self.effects);
+            self.has_logged = true;
+        }
+        self.effects.clear();
+    }
+
     /// Ready for the next command of a transaction, under the same locks.
-    #[inline]
+    #[inline(always)]
     pub fn begin(&mut self) {
         self.changes.listeners = self.keyspace.listeners();
         self.changes.reset();
@@ -122,7 +133,7 @@ impl Db<'_> {
     }
 
     /// The locked shard of a hash.
-    #[inline]
+    #[inline(always)]
     pub fn shard(&self, hash: u64) -> &Shard {
         let number = self.keyspace.shard_of(hash);
         match &self.locked {

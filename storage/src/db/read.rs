@@ -22,7 +22,7 @@ impl Db<'_> {
     }
 
     /// As [`Db::get`], for a command that changes the key: counts neither hit nor miss.
-    #[inline]
+    #[inline(always)]
     pub fn get_to_change(&self, key: Key<'_>) -> Option<EntryRef<'_>> {
         let entry = self.peek(key)?;
         if self.touch == Touch::Yes {
@@ -50,7 +50,7 @@ impl Db<'_> {
     }
 
     /// Counts a hit or a miss, and keeps the miss for those who want to know.
-    #[inline]
+    #[inline(always)]
     fn count(&self, key: Key<'_>, hit: bool) {
         if hit {
             self.hits.set(self.hits.get() + 1);
@@ -63,7 +63,7 @@ impl Db<'_> {
     }
 
     /// The key's entry without a trace in statistics or eviction bits.
-    #[inline]
+    #[inline(always)]
     pub fn peek(&self, key: Key<'_>) -> Option<EntryRef<'_>> {
         let entry = self.table(key.hash).get(key.hash, key.bytes)?;
         if entry.is_expired(self.expired_by) {
@@ -110,11 +110,11 @@ impl Db<'_> {
     ///
     /// # Errors
     /// [`Error::WrongType`] if the value is of another type.
-    #[inline]
+    #[inline(always)]
     pub fn text(&self, key: Key<'_>) -> Result<Option<Text<'_>>, Error> {
         match self.get(key) {
             None => Ok(None),
-            Some(entry) => Text::of(entry.value()).map(Some).ok_or(Error::WrongType),
+            Some(entry) => Text::of_entry(entry).map(Some).ok_or(Error::WrongType),
         }
     }
 
@@ -125,7 +125,7 @@ impl Db<'_> {
     pub fn text_to_change(&self, key: Key<'_>) -> Result<Option<Text<'_>>, Error> {
         match self.get_to_change(key) {
             None => Ok(None),
-            Some(entry) => Text::of(entry.value()).map(Some).ok_or(Error::WrongType),
+            Some(entry) => Text::of_entry(entry).map(Some).ok_or(Error::WrongType),
         }
     }
 }

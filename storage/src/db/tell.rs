@@ -90,19 +90,24 @@ impl Db<'_> {
 
     /// Keeps a command's effects for the log; `sent` are its words if it did not fail. Called after each command, under
     /// its locks.
-    #[inline]
+    #[inline(always)]
     pub fn collect_effects<'w>(&mut self, sent: Option<impl ExactSizeIterator<Item = &'w [u8]>>) {
         if self.changes.listeners.contains(Listeners::LOG) {
-            self.changes
-                .take_effects(self.index, self.readers, sent, &mut self.effects);
-            if !self.changes.items.is_empty() {
-                self.collect_items();
-            }
+            self.take_effects(sent);
+        }
+    }
+
+    #[cold]
+    fn take_effects<'w>(&mut self, sent: Option<impl ExactSizeIterator<Item = &'w [u8]>>) {
+        self.changes
+            .take_effects(self.index, self.readers, sent, &mut self.effects);
+        if !self.changes.items.is_empty() {
+            self.collect_items();
         }
     }
 
     /// As [`Db::collect_effects`], for what is no command.
-    #[inline]
+    #[inline(always)]
     pub fn collect_effects_of_nothing(&mut self) {
         self.collect_effects(None::<std::iter::Empty<&[u8]>>);
     }

@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use triomphe::Arc;
 
 use self::{hash::Hash, list::List, set::Set, sorted_set::SortedSet, stream::Stream};
-use crate::entry::EntryMut;
+use crate::entry::{EntryMut, EntryRef};
 
 /// The types as clients know them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
@@ -160,6 +160,15 @@ pub enum Text<'a> {
 }
 
 impl<'a> Text<'a> {
+    /// The entry's value, if it is a string.
+    #[inline(always)]
+    pub fn of_entry(entry: EntryRef<'a>) -> Option<Text<'a>> {
+        match entry.inline_text() {
+            Some(bytes) => Some(Text::Bytes(bytes)),
+            None => Text::of(entry.value()),
+        }
+    }
+
     pub fn of(value: ValueRef<'a>) -> Option<Text<'a>> {
         match value {
             ValueRef::Bytes(bytes) => Some(Text::Bytes(bytes)),

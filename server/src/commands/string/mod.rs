@@ -415,7 +415,7 @@ pub fn store(db: &mut Db<'_>, key: Key<'_>, value: &[u8], meta: Meta) {
 }
 
 /// Writes a string as a bulk string, null if there is none; long ones are not copied.
-#[inline]
+#[inline(always)]
 pub fn write_text(text: Option<Text<'_>>, reply: &mut Reply) {
     match text {
         None => reply.null(),
