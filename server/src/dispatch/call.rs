@@ -124,7 +124,8 @@ fn lock(db: &mut Db<'_>, command: &Command, args: &Args<'_>) -> std::result::Res
         _ => {
             let mut hashes = smallvec::SmallVec::<[u64; 16]>::new();
             keys::each_key(command, args, |index, _| hashes.push(args.key(index).hash));
-            db.try_lock_each(hashes.into_iter())?;
+            db.try_lock_each(hashes.iter().copied())?;
+            db.prefetch_each(&hashes);
         }
     }
     Ok(())

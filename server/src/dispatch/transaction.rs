@@ -164,7 +164,9 @@ impl Transaction {
             }
             each_key(command, &args, |index, _| hashes.push(args.key(index).hash));
         }
-        db.try_lock_each(hashes.into_iter())
+        db.try_lock_each(hashes.iter().copied())?;
+        db.prefetch_each(&hashes);
+        Ok(())
     }
 
     /// Locks what those need who wait for keys of the commands.

@@ -1,6 +1,8 @@
 //! Locks: taking and releasing them, and what is reached under them. For the dispatcher and, where it does not matter how
 //! long that takes, for others.
 
+use smallvec::SmallVec;
+
 use super::Db;
 use crate::{
     Held,
@@ -34,7 +36,8 @@ impl Db<'_> {
     /// Locks the shards of all these hashes.
     pub fn try_lock_each(&mut self, hashes: impl Iterator<Item = u64>) -> Result<(), Held> {
         debug_assert!(matches!(self.locked, Locked::None));
-        let mut shards: Vec<usize> = hashes.map(|hash| self.keyspace.shard_of(hash)).collect();
+        let mut shards: SmallVec<[usize; 16]> =
+            hashes.map(|hash| self.keyspace.shard_of(hash)).collect();
         shards.sort_unstable();
         shards.dedup();
         self.locked = Locked::Many(self.keyspace.try_lock_many(&shards)?);

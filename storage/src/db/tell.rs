@@ -10,6 +10,7 @@ use crate::{
 impl Db<'_> {
     /// A command changed the key: watchers, cached copies, waiting clients and listeners learn of it, and, if the
     /// collection is empty now, of its deletion.
+    #[inline]
     pub fn changed(&mut self, key: Key<'_>, class: EventClass, name: &'static str) {
         self.touch_key(key);
         self.changed_inside(key, class, name);
@@ -17,9 +18,17 @@ impl Db<'_> {
 
     /// As [`Db::changed`], for what readers of the key do not see: watchers, cached copies and waiting clients do not
     /// learn of it.
+    #[inline]
     pub fn changed_inside(&mut self, key: Key<'_>, class: EventClass, name: &'static str) {
         self.changes.dirty += 1;
         self.notify(key, class, name);
+        if self.emptied.is_some() {
+            self.tell_emptied(key);
+        }
+    }
+
+    #[cold]
+    fn tell_emptied(&mut self, key: Key<'_>) {
         if self.emptied == Some((self.index, key.hash)) {
             self.emptied = None;
             self.notify(key, EventClass::Generic, "del");
@@ -77,15 +86,20 @@ impl Db<'_> {
     #[inline]
     pub fn notify(&mut self, key: Key<'_>, class: EventClass, name: &'static str) {
         if self.changes.listeners.contains(Listeners::EVENTS) {
-            self.settle_met();
-            let event = Event {
-                class,
-                name,
-                database: self.index,
-                key: key.bytes.into(),
-            };
-            self.changes.notices.push(Notice::Event(event));
+            self.note_event(key, class, name);
         }
+    }
+
+    #[cold]
+    fn note_event(&mut self, key: Key<'_>, class: EventClass, name: &'static str) {
+        self.settle_met();
+        let event = Event {
+            class,
+            name,
+            database: self.index,
+            key: key.bytes.into(),
+        };
+        self.changes.notices.push(Notice::Event(event));
     }
 
     /// Keeps a command's effects for the log; `sent` are its words if it did not fail. Called after each command, under
