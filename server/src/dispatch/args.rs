@@ -32,6 +32,11 @@ impl<'a> Args<'a> {
         Args { first_key, ..self }
     }
 
+    /// The word that is the first key, and its hash, if that is known.
+    pub(crate) fn first_key(&self) -> (usize, u64) {
+        self.first_key
+    }
+
     /// The request that begins `words` words later.
     pub fn skip(&self, words: usize) -> Args<'a> {
         Args::new(self.input, self.spans.get(words..).unwrap_or_default())

@@ -263,21 +263,22 @@ fn commands_in_transaction(
     if registered.command.has(Flag::NoMulti) {
         return Err(Error::not_in_transaction(&registered.full_name));
     }
-    let limit = match session.repeats() {
+    let (server, repeats) = (&session.server, session.repeats());
+    let limit = || match repeats {
         true => u64::MAX,
-        false => session.server.config.settings().client_query_buffer_limit,
+        false => server.config.settings().client_query_buffer_limit,
     };
     let queued = transaction::Queued::new(registered, args);
     let transaction = session.transaction.get_or_insert_default();
     let count = transaction.push(queued, limit)?;
     let client = &session.client;
     client.queued.store(count as i32, Ordering::Relaxed);
+    // Its part in the sum of all clients is brought up to date as the reply leaves.
     let queued_bytes = transaction.queued_bytes();
     client
         .held
         .queued_bytes
         .store(queued_bytes, Ordering::Relaxed);
-    client.account();
     reply.queued();
     Ok(Gate::Queued)
 }

@@ -10,11 +10,12 @@ use protocol::{
     output::Output,
     resp::{reply::ReplyWriter, request::Span},
 };
+use smallvec::SmallVec;
 use storage::{Held, changes::Changes, clock::Moment, db::Db, keyspace::Key, shard::WatchMark};
 
 use super::{
     Begun,
-    args::Args,
+    args::{Args, NO_KEY},
     blocking,
     call::{call_any, release, stand_back},
     command::{Command, Flag, Later, Reply, Result, Run},
@@ -37,7 +38,8 @@ use crate::{
 pub struct Queued {
     pub registered: &'static Registered,
     bytes: Box<[u8]>,
-    spans: Box<[Span]>,
+    spans: SmallVec<[Span; 4]>,
+    first_key: (usize, u64),
 }
 
 impl Queued {
@@ -56,9 +58,9 @@ impl Queued {
             replaced.map_or_else(|| args.word(index), |(_, word)| word)
         };
         let len = (0..args.len()).map(|index| word(index).len()).sum();
-        // One allocation each: nothing grows.
+        // Nothing grows.
         let mut bytes = Vec::with_capacity(len);
-        let mut spans = Vec::with_capacity(args.len());
+        let mut spans = SmallVec::with_capacity(args.len());
         for index in 0..args.len() {
             let start = bytes.len() as u32;
             bytes.extend_from_slice(word(index));
@@ -68,12 +70,16 @@ impl Queued {
         Queued {
             registered,
             bytes: bytes.into(),
-            spans: spans.into(),
+            spans,
+            first_key: match words {
+                [] => args.first_key(),
+                _ => NO_KEY,
+            },
         }
     }
 
     pub fn args(&self) -> Args<'_> {
-        Args::new(&self.bytes, &self.spans)
+        Args::new(&self.bytes, &self.spans).with_first_key(self.first_key)
     }
 
     fn memory_bytes(&self) -> usize {
@@ -92,14 +98,17 @@ pub struct Transaction {
     pub watched: HashSet<(usize, Box<[u8]>)>,
 }
 
+/// Bytes that may be queued whatever the limit is: the least that it can be set to.
+const ALWAYS_QUEUED: usize = 1 << 20;
+
 impl Transaction {
     /// Keeps a command for EXEC.
     ///
     /// # Errors
-    /// The queue would hold more than `limit_bytes`.
-    pub fn push(&mut self, queued: Queued, limit_bytes: u64) -> Result<usize> {
+    /// The queue would hold more than `limit` bytes, which is asked for queues that are not small.
+    pub fn push(&mut self, queued: Queued, limit: impl FnOnce() -> u64) -> Result<usize> {
         self.queued_bytes += queued.memory_bytes();
-        if self.queued_bytes as u64 > limit_bytes {
+        if self.queued_bytes > ALWAYS_QUEUED && self.queued_bytes as u64 > limit() {
             return Err(Error::general(
                 "transaction is larger than client-query-buffer-limit",
             ));
@@ -289,7 +298,9 @@ fn run_all(
         let result = still_allowed(session, db, queued)
             .and_then(|()| call_any(session, db, registered.command, args, reply));
         conclude(session, &mut clock, registered, args, reply, begun, result);
-        if db.changes.dirty > 0 || !db.changes.is_quiet() {
+        if db.changes.is_quiet() {
+            all.dirty += std::mem::take(&mut db.changes.dirty);
+        } else {
             all.absorb(std::mem::take(&mut db.changes));
             if all.has_stale() {
                 notify::tell_locked(&session.server, db, &mut all.notices, Teller::Command);
@@ -372,7 +383,6 @@ impl Session {
         held.queued_bytes.store(0, Ordering::Relaxed);
         let watched = transaction.watched.iter();
         watched.for_each(|(_, key)| held.remove_name(key));
-        self.client.account();
         Some(transaction)
     }
 
