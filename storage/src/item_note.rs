@@ -13,7 +13,7 @@ const COMMAND: &[u8] = b"PING";
 const PREFIX: &[u8] = b"memcached-item ";
 
 /// The command that tells an item's flags and CAS.
-pub(crate) fn words(item: Item, key: &[u8]) -> [Vec<u8>; 2] {
+pub fn words(item: Item, key: &[u8]) -> [Vec<u8>; 2] {
     let mut text = PREFIX.to_vec();
     text.extend_from_slice(format!("{} {} ", item.flags, item.cas).as_bytes());
     text.extend_from_slice(key);

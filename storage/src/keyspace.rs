@@ -66,6 +66,8 @@ pub struct Statistics {
     pub freeing_bytes: AtomicUsize,
     /// Changes to data since the last save.
     pub dirty: AtomicU64,
+    /// How often all data was deleted by FLUSHALL.
+    pub flushes: AtomicU64,
 }
 
 /// Every key of every database.

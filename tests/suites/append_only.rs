@@ -81,7 +81,7 @@ fn always_loses_no_acknowledged_write_when_killed() {
     let _ = fs::remove_dir_all(&directory);
 }
 
-fn wait_until_rewritten(wire: &mut Wire) {
+pub(crate) fn wait_until_rewritten(wire: &mut Wire) {
     const DONE: &str = "aof_rewrite_in_progress:0\r\naof_rewrite_scheduled:0";
     let deadline = Instant::now() + Duration::from_secs(60);
     while !wire.line("INFO persistence").contains(DONE) {
@@ -218,7 +218,7 @@ fn deadlines_taken_back_stay_taken_back() {
 }
 
 /// A value of every type and encoding, deadlines, functions, several databases.
-fn write_every_type(server: &Server) {
+pub(crate) fn write_every_type(server: &Server) {
     let mut wire = server.connect();
     let numbered = |count: usize, word: &str| -> String {
         let words: Vec<String> = (0..count).map(|n| format!("{word}{n}")).collect();
@@ -277,7 +277,7 @@ fn write_every_type(server: &Server) {
 }
 
 /// What tells whether two servers have the same data.
-fn fingerprint(server: &Server) -> Vec<String> {
+pub(crate) fn fingerprint(server: &Server) -> Vec<String> {
     let mut wire = server.connect();
     let mut seen = vec![wire.line("DEBUG DIGEST"), wire.line("FCALL one 0")];
     for line in [
@@ -293,7 +293,7 @@ fn fingerprint(server: &Server) -> Vec<String> {
     seen
 }
 
-fn end(mut server: Server) {
+pub(crate) fn end(mut server: Server) {
     server.signal("TERM");
     assert!(server.wait(Duration::from_secs(10)).is_some());
 }

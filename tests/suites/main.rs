@@ -5,6 +5,7 @@
 
 mod acl;
 mod append_only;
+mod append_only_files;
 mod atomicity;
 mod big_values;
 mod blocking;

@@ -233,6 +233,30 @@ fn save_points_save_and_failures_stop_writes() {
     assert_eq!(wire.line("SET key other"), "+OK\r\n");
 }
 
+/// What FLUSHALL deletes is not to come back: a snapshot of it that is being written is given up, and with save points an
+/// empty one takes the old one's place.
+#[test]
+fn flushall_gives_up_the_snapshot_of_what_it_deletes() {
+    let server = Server::start(&Options::new().set("save", "3600 1000000"));
+    let mut wire = server.connect();
+    for key in 0..100 {
+        wire.line(&format!("SET key:{key} value"));
+    }
+    assert_eq!(wire.line("SAVE"), "+OK\r\n");
+    let size = || fs::metadata(server.directory().join("dump.rdb")).map_or(0, |facts| facts.len());
+    let full = size();
+    wire.line("CONFIG SET rdb-key-save-delay 1000000");
+    assert_eq!(wire.line("BGSAVE"), "+Background saving started\r\n");
+    assert_eq!(wire.line("FLUSHALL"), "+OK\r\n");
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while size() >= full / 2 {
+        assert!(Instant::now() < deadline, "an empty file is written");
+        thread::sleep(Duration::from_millis(10));
+    }
+    let info = wire.line("INFO persistence");
+    assert!(info.contains("rdb_last_bgsave_status:ok"), "{info}");
+}
+
 #[test]
 fn bgsave_is_cancelled_and_scheduled() {
     let server = Server::start(&Options::new());

@@ -1,5 +1,7 @@
 //! Commands on databases as a whole: how many keys they have, emptying and swapping them, moving a key to another.
 
+use std::sync::atomic::Ordering;
+
 use storage::{
     Held,
     changes::{ChangedKey, EventClass},
@@ -66,6 +68,9 @@ fn flushdb(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
     let index = db.index();
     let keys = flush(db, Some(index));
     db.changes.dirty += keys as u64;
+    // Others hear of it even if nothing was there.
+    let words: Vec<&[u8]> = args.from(0).collect();
+    db.changes.log_instead(&words);
     reply.ok();
     Ok(())
 }
@@ -92,6 +97,8 @@ fn flushall(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
     read_flush_mode(args)?;
     let keys = flush(db, None);
     db.changes.dirty += keys as u64 + 1;
+    let flushes = &db.keyspace().statistics.flushes;
+    flushes.fetch_add(1, Ordering::Relaxed);
     reply.ok();
     Ok(())
 }

@@ -51,6 +51,13 @@ const DEBUG: Command = Command {
 /// Subcommands with the number of words they have at least and at most, and what they do.
 const HELP: &[(&str, usize, usize, &str, &str)] = &[
     (
+        "AOF-FLUSH-SLEEP",
+        3,
+        3,
+        "<microseconds>",
+        "Holds up every write to the append-only file.",
+    ),
+    (
         "CHANGE-REPL-ID",
         2,
         2,
@@ -105,6 +112,13 @@ const HELP: &[(&str, usize, usize, &str, &str)] = &[
         "Turns the deletion of expired keys in the background off and on.",
     ),
     (
+        "SET-SKIP-CHECKSUM-VALIDATION",
+        3,
+        3,
+        "<0|1>",
+        "Has RESTORE take payloads with a wrong checksum.",
+    ),
+    (
         "SLEEP",
         3,
         3,
@@ -128,6 +142,11 @@ fn debug(session: &mut Session, db: &mut Db<'_>, args: &Args<'_>, reply: &mut Re
         .find(|(name, least, most, ..)| args.is(1, name) && (*least..=*most).contains(&args.len()));
     let name = known.map_or("", |(name, ..)| name);
     match name {
+        "AOF-FLUSH-SLEEP" => {
+            let microseconds = number::parse_u64(args.word(2)).unwrap_or(0);
+            session.server.aof.delay_writes(microseconds);
+            reply.ok();
+        }
         "CHANGE-REPL-ID" => {
             session.server.replication.change_id();
             reply.ok();
@@ -173,6 +192,12 @@ fn debug(session: &mut Session, db: &mut Db<'_>, args: &Args<'_>, reply: &mut Re
         "SET-ACTIVE-EXPIRE" => {
             let on = number::parse_i64(args.word(2)).unwrap_or(0) != 0;
             session.server.active_expire.store(on, Ordering::Relaxed);
+            reply.ok();
+        }
+        "SET-SKIP-CHECKSUM-VALIDATION" => {
+            let skips = number::parse_i64(args.word(2)).unwrap_or(0) != 0;
+            let setting = &db.settings().skip_checksums;
+            setting.store(skips, Ordering::Relaxed);
             reply.ok();
         }
         "SLEEP" => {
@@ -335,6 +360,9 @@ fn describe(db: &mut Db<'_>, key: Key<'_>, reply: &mut Reply) -> Result {
         db.try_lock(key.hash)?;
     }
     let clock = access_clock(db.now());
+    // Shows what is there, also if it has expired.
+    let hides_expired = !db.repeats();
+    db.expire_nothing();
     let line = db.peek(key).map(|entry| {
         format!(
             "Value at:0x0 refcount:1 encoding:{} serializedlength:{} lru:{} lru_seconds_idle:{}",
@@ -344,6 +372,9 @@ fn describe(db: &mut Db<'_>, key: Key<'_>, reply: &mut Reply) -> Result {
             clock.wrapping_sub(entry.access())
         )
     });
+    if hides_expired {
+        db.expire_as_usual();
+    }
     if !held {
         db.unlock();
     }

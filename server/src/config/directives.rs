@@ -414,9 +414,8 @@ directives! {
             Effective;
         /// Loads a file whose last record is torn, without that record.
         aof_load_truncated: bool = yes_no(true), "aof-load-truncated", AtRunTime, Effective;
-        /// Starts a rewritten file with a snapshot.
-        aof_use_rdb_preamble: bool = yes_no(true), "aof-use-rdb-preamble", AtRunTime,
-            AcceptedWithoutEffect("a rewritten file always starts with a snapshot");
+        /// Whether a rewritten append-only file begins with a snapshot, or with commands.
+        aof_use_rdb_preamble: bool = yes_no(true), "aof-use-rdb-preamble", AtRunTime, Effective;
         /// Notes times in the append-only file.
         aof_timestamp_enabled: bool = yes_no(false), "aof-timestamp-enabled", AtRunTime, Effective;
         /// Forces a rewritten file to disk in steps.

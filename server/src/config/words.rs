@@ -7,7 +7,7 @@
 //! quotes know `\'` only. Quotes may open and close inside a word. A backslash outside quotes is an ordinary byte.
 
 /// Splits a line into words. `None` if a quote is left open.
-pub(super) fn split(line: &[u8]) -> Option<Vec<Vec<u8>>> {
+pub(crate) fn split(line: &[u8]) -> Option<Vec<Vec<u8>>> {
     let mut words = Vec::new();
     let mut rest = line;
     loop {
@@ -50,7 +50,7 @@ pub fn quote(word: &[u8], out: &mut Vec<u8>) {
 }
 
 /// Appends a word, in quotes only if it needs them.
-pub(super) fn quote_if_needed(word: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn quote_if_needed(word: &[u8], out: &mut Vec<u8>) {
     let plain = |byte: &u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\'' | b'\\');
     if !word.is_empty() && word[0] != b'#' && word.iter().all(plain) {
         out.extend(word);

@@ -547,7 +547,7 @@ pub(super) fn explain(error: rdb::Error, position: u64) -> String {
             format!("short read at byte {position}, the file ends too soon")
         }
         rdb::Error::Version(version) => format!("can't handle RDB format version {version}"),
-        rdb::Error::Checksum => "wrong RDB checksum".into(),
+        rdb::Error::Checksum => "wrong RDB checksum, RDB CRC error".into(),
         rdb::Error::Corrupt("file's head") => "wrong signature, it is no RDB file".into(),
         other => format!("{other} at byte {position}"),
     }

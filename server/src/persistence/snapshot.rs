@@ -59,6 +59,8 @@ pub struct Snapshots {
     pub base_peak_bytes: AtomicUsize,
     scheduled: AtomicBool,
     cancelled: AtomicBool,
+    /// How many FLUSHALLs the save points know of.
+    flushes: AtomicU64,
     pub started_ms: AtomicI64,
     /// Seconds since the epoch.
     pub last_save: AtomicI64,
@@ -84,6 +86,7 @@ impl Default for Snapshots {
             base_peak_bytes: AtomicUsize::new(0),
             scheduled: AtomicBool::new(false),
             cancelled: AtomicBool::new(false),
+            flushes: AtomicU64::new(0),
             started_ms: AtomicI64::new(0),
             last_save: AtomicI64::new(server::now().seconds()),
             last_try: AtomicI64::new(0),
@@ -184,22 +187,29 @@ pub fn write(
     let standing = standing.filter(|_| purpose == Purpose::Snapshot);
     let file = DataFile::begin(server, output, purpose, standing, snapshot.sizes())?;
     let file = Mutex::new(file);
+    walking(server, purpose, || {
+        snapshot.walk_together(threads(server), |number, part| {
+            let mut portion = Portion::of(&file);
+            let mut courtesy = if number > 0 { Courtesy::begin() } else { None };
+            part.walk(|database, entry| {
+                portion.entry(&server.keyspace, database, entry)?;
+                note_backlog(server);
+                courtesy.iter_mut().for_each(Courtesy::yield_if_due);
+                progress()
+            })?;
+            portion.hand_over()
+        })
+    })?;
+    file.into_inner().finish()
+}
+
+/// Runs `walk`, which writes the data of a cut to a file, and bounds what changes meanwhile.
+pub(super) fn walking<R>(server: &Server, purpose: Purpose, walk: impl FnOnce() -> R) -> R {
     let snapshots = &server.snapshots;
     let limit = (storage::alloc::allocated_bytes() / BACKLOG_SHARE).max(MIN_BACKLOG);
     snapshots.backlog_limit.store(limit, Ordering::Relaxed);
     snapshots.peak_bytes.store(0, Ordering::Relaxed);
-    let walked = snapshot.walk_together(threads(server), |number, part| {
-        let mut portion = Portion::of(&file);
-        let mut courtesy = if number > 0 { Courtesy::begin() } else { None };
-        part.walk(|database, entry| {
-            portion.entry(&server.keyspace, database, entry)?;
-            let waiting = server.keyspace.snapshot_bytes();
-            snapshots.peak_bytes.fetch_max(waiting, Ordering::Relaxed);
-            courtesy.iter_mut().for_each(Courtesy::yield_if_due);
-            progress()
-        })?;
-        portion.hand_over()
-    });
+    let walked = walk();
     snapshots.backlog_limit.store(usize::MAX, Ordering::Relaxed);
     let last_peak = match purpose {
         Purpose::Snapshot => &snapshots.snapshot_peak_bytes,
@@ -209,8 +219,33 @@ pub fn write(
         snapshots.peak_bytes.swap(0, Ordering::Relaxed),
         Ordering::Relaxed,
     );
-    walked?;
-    file.into_inner().finish()
+    walked
+}
+
+/// Notes how much waits to be written, after each entry of a walk.
+pub(super) fn note_backlog(server: &Server) {
+    let waiting = server.keyspace.snapshot_bytes();
+    let peak = &server.snapshots.peak_bytes;
+    peak.fetch_max(waiting, Ordering::Relaxed);
+}
+
+/// To be called after each key: holds up writing for `rdb-key-save-delay`, which is for tests.
+///
+/// # Errors
+/// It was cancelled.
+pub(super) fn go_on(server: &Server, cancelled: &AtomicBool) -> io::Result<()> {
+    let delay = server.config.settings().rdb_key_save_delay;
+    let until = Instant::now() + Duration::from_micros(u64::try_from(delay).unwrap_or(0));
+    loop {
+        if cancelled.load(Ordering::Relaxed) {
+            return Err(io::Error::other("cancelled"));
+        }
+        let left = until.saturating_duration_since(Instant::now());
+        if delay <= 0 || left.is_zero() {
+            return Ok(());
+        }
+        thread::sleep(left.min(PATIENCE));
+    }
 }
 
 /// How many threads write a file.
@@ -304,23 +339,24 @@ fn save_by(server: &Server, work: impl FnOnce(&Path) -> io::Result<u64>) -> io::
 /// Writes the snapshot while clients go on. `at_cut` runs once the data is fixed.
 fn save_while_serving(server: &Server, at_cut: impl FnOnce()) -> io::Result<()> {
     save_by(server, |beside| {
-        let changes = Cell::new(0);
+        let (changes, flushes) = (Cell::new(0), AtomicU64::new(0));
         let statistics = &server.keyspace.statistics;
         let snapshots = &server.snapshots;
         let at_cut = || {
             changes.set(statistics.dirty.load(Ordering::Relaxed));
+            flushes.store(
+                statistics.flushes.load(Ordering::Relaxed),
+                Ordering::Relaxed,
+            );
             at_cut();
         };
         let progress = || {
             snapshots.keys_written.fetch_add(1, Ordering::Relaxed);
-            let delay = server.config.settings().rdb_key_save_delay;
-            if let Ok(delay @ 1..) = u64::try_from(delay) {
-                thread::sleep(Duration::from_micros(delay));
+            if statistics.flushes.load(Ordering::Relaxed) != flushes.load(Ordering::Relaxed) {
+                // Nobody wants back what FLUSHALL has deleted.
+                snapshots.cancelled.store(true, Ordering::Relaxed);
             }
-            if snapshots.cancelled.load(Ordering::Relaxed) {
-                return Err(io::Error::other("cancelled"));
-            }
-            Ok(())
+            go_on(server, &snapshots.cancelled)
         };
         write(server, beside, Purpose::Snapshot, at_cut, progress)?;
         Ok(changes.get())
@@ -387,6 +423,12 @@ pub fn save_in_background(server: &Arc<Server>) -> bool {
 /// Starts what was scheduled, or what a save point asks for.
 pub fn save_when_due(server: &Arc<Server>) {
     let snapshots = &server.snapshots;
+    let flushes = server.keyspace.statistics.flushes.load(Ordering::Relaxed);
+    let flushed = snapshots.flushes.swap(flushes, Ordering::Relaxed) != flushes;
+    if flushed && !server.config.settings().save.is_empty() {
+        // The file must not bring back what was deleted on purpose.
+        snapshots.schedule();
+    }
     let rewriting = server.aof.status.rewriting.load(Ordering::Relaxed);
     if snapshots.saving.load(Ordering::Relaxed) || rewriting {
         return;

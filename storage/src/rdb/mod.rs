@@ -244,6 +244,15 @@ pub fn restore(
     }
 }
 
+/// The payload with the checksum that its other bytes have.
+pub fn seal(payload: &[u8]) -> Vec<u8> {
+    let mut payload = payload.to_vec();
+    if let Some((body, checksum)) = payload.split_last_chunk_mut() {
+        *checksum = crc64(body).to_le_bytes();
+    }
+    payload
+}
+
 /// The oldest version that has this type.
 fn version_of(kind: u8) -> u32 {
     match kind {

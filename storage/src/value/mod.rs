@@ -282,6 +282,8 @@ pub struct Settings {
     pub proto_max_bulk_len: AtomicU64,
     /// RESTORE lets payloads of versions in that it does not know.
     pub rdb_version_check_relaxed: AtomicBool,
+    /// RESTORE does not look at checksums, for tests. Not copied with the others, as it is no setting of theirs.
+    pub skip_checksums: AtomicBool,
 }
 
 impl Settings {
@@ -358,6 +360,7 @@ impl Default for Settings {
             hll_sparse_max_bytes: AtomicU64::new(3000),
             proto_max_bulk_len: AtomicU64::new(512 << 20),
             rdb_version_check_relaxed: AtomicBool::new(false),
+            skip_checksums: AtomicBool::new(false),
         }
     }
 }

@@ -14,6 +14,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::base::Form;
+use crate::config::words;
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Part {
     pub(super) name: String,
@@ -55,18 +58,18 @@ impl Manifest {
             let (part, kind) =
                 read_line(line).ok_or_else(|| "Invalid AOF manifest file format".to_owned())?;
             match kind {
-                "b" if manifest.base.is_some() => {
+                'b' if manifest.base.is_some() => {
                     return Err("Found duplicate base file information".into());
                 }
-                "b" => manifest.base = Some(part),
-                "i" => {
+                'b' => manifest.base = Some(part),
+                'i' => {
                     let last = manifest.increments.last();
                     if last.is_some_and(|last| last.sequence >= part.sequence) {
                         return Err("Found a non-monotonic sequence number".into());
                     }
                     manifest.increments.push(part);
                 }
-                "h" => manifest.history.push(part),
+                'h' => manifest.history.push(part),
                 _ => return Err("Unknown AOF file type".into()),
             }
         }
@@ -101,10 +104,11 @@ impl Manifest {
     }
 
     /// A base to come: its number and name.
-    pub(super) fn next_base(&self, prefix: &str) -> Part {
+    pub(super) fn next_base(&self, prefix: &str, form: Form) -> Part {
         let sequence = self.base.as_ref().map_or(0, |base| base.sequence) + 1;
+        let suffix = form.suffix();
         Part {
-            name: format!("{prefix}.{sequence}.base.rdb"),
+            name: format!("{prefix}.{sequence}.base.{suffix}"),
             sequence,
         }
     }
@@ -120,25 +124,21 @@ impl Manifest {
 }
 
 /// `file <name> seq <number> type <letter>`, in any order of the pairs.
-fn read_line(line: &str) -> Option<(Part, &str)> {
+fn read_line(line: &str) -> Option<(Part, char)> {
+    let words = words::split(line.as_bytes())?;
     let (mut name, mut sequence, mut kind) = (None, None, None);
-    let mut rest = line.trim();
-    while !rest.is_empty() {
-        let (key, after) = rest.split_once(' ')?;
-        let (value, after) = if let Some(inside) = after.strip_prefix('"') {
-            unquote(inside)?
-        } else {
-            let (value, after) = after.split_once(' ').unwrap_or((after, ""));
-            (value.to_owned(), after)
-        };
-        match key {
-            "file" if !value.contains('/') => name = Some(value),
-            "seq" => sequence = Some(value.parse().ok()?),
-            "type" => kind = Some(&line[line.rfind(value.as_str())?..][..value.len()]),
-            "file" => return None,
+    let (pairs, []) = words.as_chunks() else {
+        return None;
+    };
+    for [key, value] in pairs {
+        let value = str::from_utf8(value).ok()?;
+        match key.to_ascii_lowercase().as_slice() {
+            b"file" if value.contains('/') => return None,
+            b"file" => name = Some(value.to_owned()),
+            b"seq" => sequence = Some(value.parse().ok()?),
+            b"type" => kind = value.chars().next(),
             _ => {}
         }
-        rest = after.trim_start();
     }
     let part = Part {
         name: name?,
@@ -148,26 +148,9 @@ fn read_line(line: &str) -> Option<(Part, &str)> {
 }
 
 fn quoted(name: &str) -> String {
-    let plain = |c: char| c.is_ascii_graphic() && c != '"' && c != '\'' && c != '\\';
-    if !name.is_empty() && name.chars().all(plain) {
-        return name.to_owned();
-    }
-    let escaped = name.replace('\\', "\\\\").replace('"', "\\\"");
-    format!("\"{escaped}\"")
-}
-
-/// The text up to the closing quote, and what follows it.
-fn unquote(text: &str) -> Option<(String, &str)> {
-    let mut name = String::new();
-    let mut characters = text.char_indices();
-    while let Some((at, character)) = characters.next() {
-        match character {
-            '"' => return Some((name, &text[at + 1..])),
-            '\\' => name.push(characters.next()?.1),
-            other => name.push(other),
-        }
-    }
-    None
+    let mut word = Vec::new();
+    words::quote_if_needed(name.as_bytes(), &mut word);
+    String::from_utf8_lossy(&word).into_owned()
 }
 
 #[cfg(test)]
@@ -178,7 +161,7 @@ mod tests {
     fn what_is_written_is_read() {
         let manifest = Manifest {
             base: Some(Part {
-                name: "a b\".1.base.rdb".into(),
+                name: " a\n\u{fc}\"\\.1.base.rdb".into(),
                 sequence: 1,
             }),
             increments: vec![Part {
@@ -201,6 +184,8 @@ mod tests {
             "file a seq 1 type q\n",
             "seq 1 type i\n",
             "file \"a seq 1 type i\n",
+            "file a seq 1 type\n",
+            "\nfile a seq 1 type i\n",
         ] {
             assert!(Manifest::parse(text).is_err(), "{text}");
         }

@@ -3,9 +3,10 @@
 //! A worker appends its command's effects to a buffer under the locks of the shards it changed; one thread writes the
 //! buffer to the current increment and forces it to disk. With `appendfsync always` a connection holds its replies
 //! back until the fsync that covers them: everything that waits meanwhile shares the next one. The log is a base (an
-//! RDB file) and increments, listed in a manifest.
+//! RDB file, or commands) and increments, listed in a manifest.
 
 mod base;
+mod commands;
 mod locked;
 mod manifest;
 mod replay;
@@ -35,7 +36,7 @@ use crate::{
 
 pub use self::{
     replay::{load, load_again, prepare},
-    rewrite::{rewrite_when_grown, start_rewrite, turn_off, turn_on},
+    rewrite::{cancel_rewrite, rewrite_when_grown, start_rewrite, turn_off, turn_on},
     writer::start,
 };
 
@@ -71,6 +72,8 @@ pub struct Aof {
     /// made anew since.
     uncertain: AtomicU64,
     waiting: Mutex<Vec<(u64, Waker)>>,
+    /// Microseconds that every write waits, for tests.
+    write_delay: AtomicU64,
     files: Mutex<Files>,
     thread: Mutex<Option<JoinHandle<()>>>,
     pub status: Status,
@@ -116,6 +119,10 @@ struct Files {
 /// What INFO tells.
 pub struct Status {
     pub rewriting: AtomicBool,
+    /// The one that runs is to be given up.
+    cancelled: AtomicBool,
+    /// The one that runs makes a log where there was none: there is none until it is done.
+    pub first_base: AtomicBool,
     pub rewrite_scheduled: AtomicBool,
     pub rewrite_started_ms: AtomicI64,
     pub last_rewrite_seconds: AtomicI64,
@@ -144,10 +151,13 @@ impl Default for Aof {
             lost: AtomicU64::new(0),
             uncertain: AtomicU64::new(0),
             waiting: Mutex::default(),
+            write_delay: AtomicU64::new(0),
             files: Mutex::default(),
             thread: Mutex::default(),
             status: Status {
                 rewriting: AtomicBool::new(false),
+                cancelled: AtomicBool::new(false),
+                first_base: AtomicBool::new(false),
                 rewrite_scheduled: AtomicBool::new(false),
                 rewrite_started_ms: AtomicI64::new(0),
                 last_rewrite_seconds: AtomicI64::new(-1),
@@ -193,6 +203,11 @@ impl Aof {
     #[inline]
     pub fn is_behind(&self) -> bool {
         self.buffered_bytes.load(Ordering::Relaxed) > BACKLOG_LIMIT
+    }
+
+    /// Holds up every write from now on, for tests.
+    pub fn delay_writes(&self, microseconds: u64) {
+        self.write_delay.store(microseconds, Ordering::Relaxed);
     }
 
     pub fn buffered_bytes(&self) -> usize {

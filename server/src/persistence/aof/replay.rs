@@ -167,24 +167,35 @@ fn read_manifest(directory: &Path, prefix: &str) -> Result<Manifest, String> {
     }
 }
 
-/// Before there were manifests the log was one file in `dir`: it becomes the base.
+/// Before there were manifests the log was one file in `dir`: it becomes the base. A manifest that says so already, while
+/// the file is still in its old place, is what is left of a server that ended in between.
 fn adopt_single_file(
     dir: &Path,
     directory: &Path,
     prefix: &str,
     manifest: &mut Manifest,
 ) -> Result<(), String> {
-    let old = dir.join(prefix);
-    if *manifest != Manifest::default() || !old.is_file() {
-        return Ok(());
-    }
-    manifest.base = Some(Part {
+    let (old, new) = (dir.join(prefix), directory.join(prefix));
+    let base = Part {
         name: prefix.to_owned(),
         sequence: 1,
-    });
+    };
+    let is_named = manifest.increments.is_empty()
+        && manifest
+            .base
+            .as_ref()
+            .is_some_and(|known| known.name == base.name);
+    let is_left = is_named && !new.exists();
+    if !(*manifest == Manifest::default() || is_left) || !old.is_file() {
+        return Ok(());
+    }
+    if !is_left {
+        manifest.base = Some(base);
+    }
     let moved = manifest
         .store(directory, prefix)
-        .and_then(|()| fs::rename(&old, directory.join(prefix)));
+        .and_then(|()| fs::rename(&old, &new))
+        .and_then(|()| File::open(directory)?.sync_all());
     moved.map_err(|error| format!("Can't move the AOF file {}: {error}", old.display()))?;
     log::notice("Successfully migrated an old-style AOF configuration into the AOF directory.");
     Ok(())

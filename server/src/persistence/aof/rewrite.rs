@@ -8,15 +8,22 @@ use std::{
     io,
     sync::{Arc, atomic::Ordering},
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
-use super::{base, manifest::Part, writer};
+use super::{
+    base::{self, Form},
+    manifest::Part,
+    writer,
+};
 use crate::{
     log,
     server::{self, Server},
 };
 
+/// How long a rewrite may take to end that is given up, and how often somebody looks.
+const CANCEL_PATIENCE: Duration = Duration::from_secs(5);
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
 /// Time between two tries to replace a log of which nobody knows what is on disk.
 const RETRY_MS: i64 = 5000;
 
@@ -63,6 +70,7 @@ pub fn rewrite_when_grown(server: &Arc<Server>) {
 /// # Errors
 /// Why it cannot be.
 pub fn turn_on(server: &Arc<Server>) -> Result<(), String> {
+    cancel_rewrite(server);
     super::replay::prepare(server)?;
     if start_job(server, Goal::FirstBase) {
         Ok(())
@@ -73,7 +81,18 @@ pub fn turn_on(server: &Arc<Server>) -> Result<(), String> {
 
 /// Turns the log off; its files stay.
 pub fn turn_off(server: &Server) {
+    server.aof.status.cancelled.store(true, Ordering::Relaxed);
     server.aof.stop(server);
+}
+
+/// Gives up the rewrite that runs and waits for its end, which is near then.
+pub fn cancel_rewrite(server: &Server) {
+    let status = &server.aof.status;
+    let deadline = Instant::now() + CANCEL_PATIENCE;
+    status.cancelled.store(true, Ordering::Relaxed);
+    while status.rewriting.load(Ordering::Acquire) && Instant::now() < deadline {
+        thread::sleep(LOOK_AGAIN);
+    }
 }
 
 /// What a rewrite is for.
@@ -90,10 +109,13 @@ fn start_job(server: &Arc<Server>, goal: Goal) -> bool {
     if status.rewriting.swap(true, Ordering::AcqRel) {
         return false;
     }
+    status.cancelled.store(false, Ordering::Relaxed);
     status.rewrite_scheduled.store(false, Ordering::Relaxed);
     status
         .rewrite_started_ms
         .store(server::now().millis(), Ordering::Relaxed);
+    let is_first = goal == Goal::FirstBase;
+    status.first_base.store(is_first, Ordering::Relaxed);
     let working = server.clone();
     let work = move || {
         let started = Instant::now();
@@ -102,14 +124,20 @@ fn start_job(server: &Arc<Server>, goal: Goal) -> bool {
         status
             .last_rewrite_seconds
             .store(started.elapsed().as_secs() as i64, Ordering::Relaxed);
-        status
-            .last_rewrite_ok
-            .store(result.is_ok(), Ordering::Relaxed);
+        let cancelled = status.cancelled.load(Ordering::Relaxed);
+        if result.is_ok() || !cancelled {
+            status
+                .last_rewrite_ok
+                .store(result.is_ok(), Ordering::Relaxed);
+        }
         match result {
             Ok(()) => {
                 status.rewrites.fetch_add(1, Ordering::Relaxed);
                 status.rewrite_failures.store(0, Ordering::Relaxed);
                 log::notice("Background AOF rewrite finished successfully");
+            }
+            Err(_) if cancelled => {
+                log::notice("Background AOF rewrite terminated by user request");
             }
             Err(error) => {
                 status.rewrite_failures.fetch_add(1, Ordering::Relaxed);
@@ -118,6 +146,7 @@ fn start_job(server: &Arc<Server>, goal: Goal) -> bool {
                 ));
             }
         }
+        status.first_base.store(false, Ordering::Relaxed);
         status.rewriting.store(false, Ordering::Release);
     };
     log::notice("Background append only file rewriting started");
@@ -125,6 +154,7 @@ fn start_job(server: &Arc<Server>, goal: Goal) -> bool {
         .name("aof-rewrite".into())
         .spawn(work);
     if started.is_err() {
+        status.first_base.store(false, Ordering::Relaxed);
         status.rewriting.store(false, Ordering::Release);
     }
     started.is_ok()
@@ -152,7 +182,8 @@ fn rewrite(server: &Arc<Server>, goal: Goal) -> io::Result<()> {
         writer::start_thread(server)?;
     }
     let mut uncertain = 0;
-    let written = base::write(server, &beside, || {
+    let form = Form::wanted(server);
+    let written = base::write(server, &beside, form, || {
         uncertain = aof.uncertain.load(Ordering::Acquire);
         if let Some((_, file)) = increment.take() {
             aof.switch_to(file);
@@ -170,7 +201,7 @@ fn rewrite(server: &Arc<Server>, goal: Goal) -> io::Result<()> {
         return Err(error);
     }
     let mut gone = Vec::new();
-    let next = aof.files.lock().manifest.next_base(&prefix);
+    let next = aof.files.lock().manifest.next_base(&prefix, form);
     fs::rename(&beside, directory.join(&next.name))?;
     aof.change_manifest(|manifest| {
         gone.extend(manifest.base.take());

@@ -8,7 +8,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Aof, Buffer, Segment, base, manifest::Manifest};
+use super::{
+    Aof, Buffer, Segment,
+    base::{self, Form},
+    manifest::Manifest,
+};
 use crate::{
     config::AppendFsync, dispatch::args::Args, log, persistence::trouble::reason, server::Server,
 };
@@ -43,12 +47,13 @@ pub fn start(server: &Arc<Server>) -> io::Result<()> {
         )
     };
     if !has_base {
-        let part = aof.files.lock().manifest.next_base(&prefix);
+        let form = Form::wanted(server);
+        let part = aof.files.lock().manifest.next_base(&prefix, form);
         log::notice(format!(
             "Creating AOF base file {} on server start",
             part.name
         ));
-        base::write(server, &directory.join(&part.name), || {})?;
+        base::write(server, &directory.join(&part.name), form, || {})?;
         aof.change_manifest(|manifest| manifest.base = Some(part))?;
     }
     let name = match increment {
@@ -225,6 +230,10 @@ impl Writer {
             self.file = Some(next);
         }
         let mut rest = segment.bytes.as_slice();
+        let delay = aof.write_delay.load(Ordering::Relaxed);
+        if delay > 0 && !rest.is_empty() {
+            thread::sleep(Duration::from_micros(delay));
+        }
         while let Some(file) = self.file.as_mut().filter(|_| !rest.is_empty()) {
             match file.write(rest) {
                 Ok(written) => {
