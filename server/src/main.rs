@@ -6,7 +6,7 @@ use std::{
     io::{self, Write},
     path::Path,
     process::ExitCode,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     thread,
     time::Duration,
 };
@@ -271,7 +271,7 @@ fn run(server: &Arc<Server>, listeners: Vec<Listening>) -> Result<(), String> {
         .stack_size(runtime::STACK_BYTES)
         .spawn(move || done.send(recover(&loading)))
         .map_err(failed)?;
-    let request = runtime.block_on(async {
+    let ended = runtime.block_on(async {
         tokio::spawn(maintenance::run(server.clone()));
         let mut is_loaded = false;
         loop {
@@ -283,25 +283,51 @@ fn run(server: &Arc<Server>, listeners: Vec<Listening>) -> Result<(), String> {
                     continue;
                 }
             };
+            log::notice(match request {
+                ShutdownRequest { now: true, .. } => "User requested immediate shutdown...",
+                _ => "User requested shutdown...",
+            });
             // What is on disk is all there is, and more than has been loaded.
             if server.loading.is_active() {
                 return Ok::<_, String>(request);
             }
-            let writes_wait = !request.now && replication::wait_for_replicas(server).await;
-            if save_before_end(server, request) {
+            let writes_wait = !request.now
+                && tokio::select! {
+                    waits = replication::wait_for_replicas(server) => waits,
+                    () = signals.wait_for_insistence() => return Ok(request),
+                };
+            let Some(request) = server.shutdown.current() else {
+                // It was taken back.
+                server.pause.end();
+                continue;
+            };
+            replication::tell_lagging(server);
+            if end(server, request) {
                 replication::finish(server);
                 return Ok(request);
             }
+            log::warning("Errors trying to shut down the server. Check the logs for more information.");
+            server.shutdown.fail();
             if writes_wait {
                 server.pause.end();
             }
         }
-    })?;
-    log::notice(match request {
-        ShutdownRequest { now: true, .. } => "User requested immediate shutdown...",
-        _ => "User requested shutdown...",
     });
-    Ok(())
+    ended.map(drop)
+}
+
+/// Gets ready to end. False if that failed and the server must go on.
+fn end(server: &Server, request: ShutdownRequest) -> bool {
+    if server.aof.status.first_base.load(Ordering::Relaxed) {
+        // Without it the log is empty, and it is what would be loaded.
+        if !request.force {
+            log::warning("Writing initial AOF, can't exit.");
+            return false;
+        }
+        log::warning("Writing initial AOF. Exit anyway.");
+    }
+    aof::cancel_rewrite(server);
+    save_before_end(server, request)
 }
 
 /// How long the end waits for a command that runs.
@@ -326,7 +352,6 @@ fn save_before_end(server: &Server, request: ShutdownRequest) -> bool {
         return true;
     }
     log::warning("Error trying to save the DB, can't exit.");
-    server.shutdown.fail();
     false
 }
 
@@ -357,15 +382,23 @@ impl Signals {
                 request = server.shutdown.requested() => return request,
                 _ = self.terminate.recv() => {
                     log::warning("Received SIGTERM scheduling shutdown...");
-                    return server.config.settings().shutdown_on_sigterm.into();
+                    let options = server.config.settings().shutdown_on_sigterm;
+                    server.shutdown.request(options.into());
                 }
                 _ = self.interrupt.recv() => {
                     log::warning("Received SIGINT scheduling shutdown...");
-                    return server.config.settings().shutdown_on_sigint.into();
+                    let options = server.config.settings().shutdown_on_sigint;
+                    server.shutdown.request(options.into());
                 }
                 _ = self.hangup.recv() => {}
             }
         }
+    }
+
+    /// While the end waits for others: waits for SIGINT, again or for the first time.
+    async fn wait_for_insistence(&mut self) {
+        self.interrupt.recv().await;
+        log::warning("You insist... exiting now.");
     }
 }
 

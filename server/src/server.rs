@@ -3,14 +3,14 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering},
         mpsc::Receiver,
     },
     thread,
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 use storage::{
     changes::Changes,
     keyspace::{Garbage, Keyspace},
@@ -67,7 +67,7 @@ pub struct Server {
     pub scripting: Scripting,
     pub postponed: Postponed,
     pub pause: Pause,
-    /// Until when DEBUG SLEEP stops the workers, each of which watches it.
+    /// Until when DEBUG SLEEP stops the workers, each of which watches it, and the links of replication.
     pub asleep_until: watch::Sender<Instant>,
     pub shutdown: Shutdown,
     /// Whether maintenance deletes expired keys; DEBUG SET-ACTIVE-EXPIRE turns it off.
@@ -94,8 +94,10 @@ pub struct Pause {
 pub struct Shutdown {
     requested: Mutex<Option<ShutdownRequest>>,
     notify: Notify,
-    /// A request could not be met: who made it goes on.
-    failed: Condvar,
+    /// How many requests could not be met: who made them goes on.
+    failures: AtomicU64,
+    /// Until when the end waits for replicas, in milliseconds since the epoch; 0 when it does not.
+    pub deadline_ms: AtomicI64,
 }
 
 /// How to end.
@@ -118,6 +120,12 @@ impl From<ShutdownOptions> for ShutdownRequest {
 }
 
 impl Server {
+    /// Stops this thread for as long as DEBUG SLEEP wants.
+    pub fn sleep_when_told(&self) {
+        let until = *self.asleep_until.borrow();
+        thread::sleep(until.saturating_duration_since(Instant::now()));
+    }
+
     pub fn new(config: Config) -> Arc<Server> {
         let settings = config.settings();
         let workers = settings.io_threads.max(1) as usize;
@@ -297,24 +305,23 @@ impl Shutdown {
         self.notify.notify_one();
     }
 
-    /// Waits until a request has failed. One that succeeds ends the program, and the wait with it.
-    pub fn wait_for_failure(&self) {
-        let mut requested = self.requested.lock();
-        while requested.is_some() {
-            self.failed.wait(&mut requested);
-        }
+    /// The request that is being met.
+    pub fn current(&self) -> Option<ShutdownRequest> {
+        *self.requested.lock()
     }
 
-    /// The request cannot be met.
-    pub fn fail(&self) {
-        self.requested.lock().take();
-        self.failed.notify_all();
+    /// How many requests have failed so far.
+    pub fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Relaxed)
     }
 
-    /// Takes a request back; false if there was none.
-    pub fn abort(&self) -> bool {
+    /// The request cannot be met. False if there is none.
+    pub fn fail(&self) -> bool {
         let taken = self.requested.lock().take().is_some();
-        self.failed.notify_all();
+        if taken {
+            self.deadline_ms.store(0, Ordering::Relaxed);
+            self.failures.fetch_add(1, Ordering::Relaxed);
+        }
         taken
     }
 

@@ -472,6 +472,7 @@ fn go_on_waiting(session: &mut Session, timeout_ms: i64, first: impl FnOnce()) -
                 until_ms,
                 offset: session.server.replication.offset(),
                 logged: session.server.aof.end(),
+                failures: 0,
             });
             first();
             until_ms

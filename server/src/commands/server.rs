@@ -12,10 +12,11 @@ use crate::{
         command::{Access, Arity::*, Command, Flag, Group, Keys, Reply, Result, Run},
         error::Error,
     },
+    log,
     metrics::process,
     persistence::aof,
-    server::ShutdownRequest,
-    session::Session,
+    server::{ShutdownRequest, now},
+    session::{Patience, Session},
 };
 
 pub const COMMANDS: &[&Command] = &[&BGREWRITEAOF, &LOLWUT, &MEMORY, &SHUTDOWN, &TIME];
@@ -157,26 +158,40 @@ fn shutdown(session: &mut Session, args: &Args<'_>, reply: &mut Reply) -> Result
         if request != ShutdownRequest::default() {
             return Err(Error::SYNTAX);
         }
-        if !session.server.shutdown.abort() {
+        if !session.server.shutdown.fail() {
             return Err(Error::general("No shutdown in progress."));
         }
+        log::notice("Shutdown manually aborted.");
         reply.ok();
         return Ok(());
     }
-    let server = &session.server;
-    if server.scripting.slow.any() && request.save != Some(false) {
-        return Err(server.scripting.slow.busy());
+    let server = session.server.clone();
+    match session.patience {
+        None => {
+            if server.scripting.slow.any() && request.save != Some(false) {
+                return Err(server.scripting.slow.busy());
+            }
+            session.begin_patience(Patience {
+                until_ms: i64::MAX,
+                offset: 0,
+                logged: 0,
+                failures: server.shutdown.failures(),
+            });
+            server.shutdown.request(request);
+        }
+        Some(Patience { failures, .. }) if failures != server.shutdown.failures() => {
+            session.end_patience();
+            return Err(Error::general("Errors trying to SHUTDOWN. Check logs."));
+        }
+        Some(_) => {}
     }
     // The end of the connection is the answer.
-    server.shutdown.request(request);
-    let has_points = !server.config.settings().save.is_empty();
-    let saves = request.save.unwrap_or(has_points) && !server.loading.is_active();
-    if saves && !request.force {
-        server.shutdown.wait_for_failure();
-        return Err(Error::general("Errors trying to SHUTDOWN. Check logs."));
-    }
+    session.retry_at = Some(now().millis() + LOOK_AGAIN_MS);
     Ok(())
 }
+
+/// How often a client that asked for the end looks whether it has failed, in milliseconds.
+const LOOK_AGAIN_MS: i64 = 5;
 
 const MEMORY: Command = Command {
     name: "MEMORY",

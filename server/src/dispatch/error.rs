@@ -79,6 +79,11 @@ impl Error {
         ))
     }
 
+    /// The client is to ask the primary, which is there.
+    pub fn redirect(host: &str, port: u16) -> Error {
+        Error::new(format!("REDIRECT {host}:{port}"))
+    }
+
     /// EXEC itself was refused, and with it the transaction.
     pub fn exec_refused(reason: &Error) -> Error {
         let reason = reason.as_bytes();

@@ -18,6 +18,7 @@ use super::{
 use crate::{
     commands::acl,
     persistence::{snapshot, trouble::Trouble},
+    replication::failover,
     server::{self, Server},
     session::Session,
 };
@@ -73,6 +74,11 @@ pub(super) fn admit(
     }
     if session.flags.subscribed && session.version == Version::Resp2 {
         subscribers_may(registered)?;
+    }
+    if session.server.replication.is_replica()
+        && let Some(gate) = redirect(session, command)?
+    {
+        return Ok(gate);
     }
     if session.server.pause.is_on()
         && let Some(until) = paused(session, db, command)
@@ -167,6 +173,33 @@ fn touches_data(command: &Command) -> bool {
     command.is_write() || command.has(Flag::ReadOnly) || command.has(Flag::MayReplicate)
 }
 
+/// Sends clients that can be sent (CLIENT CAPA REDIRECT) to the primary, with whatever needs data; those that asked for
+/// a replica's data by READONLY only with what writes. While a failover is under way nobody knows yet who the primary
+/// is, so that they wait.
+///
+/// # Errors
+/// Where the primary is.
+#[cold]
+fn redirect(session: &mut Session, command: &Command) -> Result<Option<Gate>> {
+    let client = &session.client;
+    if !client.can_redirect.load(Ordering::Relaxed) || session.flags.from_primary {
+        return Ok(None);
+    }
+    let reads = !client.readonly.load(Ordering::Relaxed);
+    let is_sent = |command: &Command| command.is_write() || reads && command.has(Flag::ReadOnly);
+    if !concerns(session, command, is_sent) {
+        return Ok(None);
+    }
+    let replication = &session.server.replication;
+    if replication.failover.state() == failover::State::InProgress {
+        return Ok(Some(Gate::Wait(server::now().millis() + DISK_WAIT_MS)));
+    }
+    match replication.link() {
+        Some(link) => Err(Error::redirect(&link.host, link.port)),
+        None => Ok(None),
+    }
+}
+
 /// What a replica, and a primary that wants replicas, refuse.
 #[cold]
 fn check_replication(session: &Session, command: &Command) -> Result {
@@ -208,6 +241,19 @@ pub fn check_writes(session: &Session) -> Result {
         return Err(Error::NO_REPLICAS);
     }
     Ok(())
+}
+
+/// As [`check_writes`] for a script that says that it writes, before it begins.
+pub fn check_writing_script(session: &Session) -> Result {
+    const REFUSED: Error =
+        Error::from_static("READONLY You can not run script with write flag on readonly replica.");
+    check_writes(session).map_err(|error| {
+        if error == Error::READ_ONLY {
+            REFUSED
+        } else {
+            error
+        }
+    })
 }
 
 /// In RESP2 a subscriber could not tell replies from messages, so few commands are allowed.

@@ -314,7 +314,9 @@ fn reject(
     }
     if matches!(registered.command.run, Run::Exec) {
         session.leave_transaction();
-        error = Error::exec_refused(&error);
+        if error.code() != b"REDIRECT" {
+            error = Error::exec_refused(&error);
+        }
     }
     fail(session, reply, &error);
     Next::Go

@@ -100,29 +100,48 @@ fn forget_stream(server: &Server, ttl_seconds: u64) {
     ));
 }
 
-/// Before the end: lets replicas that are behind catch up, while writes wait, for `shutdown-timeout` at most. Whether
-/// writes wait from now on.
+/// Before the end: lets replicas that are behind catch up, while writes wait, for `shutdown-timeout` at most, or until
+/// the request is taken back or becomes urgent. Whether writes wait from now on.
 pub async fn wait_for_replicas(server: &Server) -> bool {
     let replication = &server.replication;
-    let timeout = server.config.settings().shutdown_timeout;
-    let deadline = Instant::now() + Duration::from_secs(timeout.into());
-    if lagging(server).is_empty() || timeout == 0 {
+    let timeout = Duration::from_secs(server.config.settings().shutdown_timeout.into());
+    if lagging(server).is_empty() || timeout.is_zero() {
         return false;
     }
     log::notice("Waiting for replicas before shutting down.");
     server.pause.begin(i64::MAX, false);
     replication.append_plain(&[b"REPLCONF", b"GETACK", b"*"]);
-    while !lagging(server).is_empty() && Instant::now() < deadline {
+    let deadline = Instant::now() + timeout;
+    let deadline_ms = server::now().millis() + timeout.as_millis() as i64;
+    let shutdown = &server.shutdown;
+    shutdown.deadline_ms.store(deadline_ms, Ordering::Relaxed);
+    let may_wait = || shutdown.current().is_some_and(|request| !request.now);
+    while may_wait() && !lagging(server).is_empty() && Instant::now() < deadline {
         tokio::time::sleep(LOOK_AGAIN).await;
     }
-    for replica in lagging(server) {
-        log::warning(format!(
-            "Lagging replica {replica} reported offset {}, the stream's end is {}.",
-            replica.acknowledged(),
-            replication.offset()
+    shutdown.deadline_ms.store(0, Ordering::Relaxed);
+    true
+}
+
+/// Says which replicas lack something at the end.
+pub fn tell_lagging(server: &Server) {
+    let replication = &server.replication;
+    let all = replication.replicas.lock().len();
+    let lagging = lagging(server);
+    for replica in &lagging {
+        let end = replication.offset();
+        let behind = end.saturating_sub(replica.acknowledged());
+        let lag = (server::now().millis() - replica.heard_ms()) / 1000;
+        log::notice(format!(
+            "Lagging replica {replica} reported offset {behind} behind master, lag={lag}, state=online."
         ));
     }
-    true
+    if all > 0 {
+        log::notice(format!(
+            "{} of {all} replicas are in sync when shutting down.",
+            all - lagging.len()
+        ));
+    }
 }
 
 /// Replicas that follow the stream and have not acknowledged all data. What was said to them only does not count.

@@ -29,7 +29,7 @@ use storage::{
     rdb::file::FileWriter,
 };
 
-pub use self::maintenance::{enforce_limits, finish, maintain, wait_for_replicas};
+pub use self::maintenance::{enforce_limits, finish, maintain, tell_lagging, wait_for_replicas};
 use self::{backlog::Backlog, copy::Copies, failover::Failover, primary::Replica, replica::Link};
 use crate::{
     config::Settings,

@@ -388,10 +388,15 @@ fn send_all(
     let mut chunk = Vec::new();
     let mut position = replica.sent.load(Ordering::Relaxed);
     while !replica.is_closed() {
+        server.sleep_when_told();
         {
             let mut backlog = replication.stream.lock();
             if backlog.end() == position {
                 replication.more.wait_for(&mut backlog, PATIENCE);
+            }
+            if replica.is_closed() {
+                // What came after that is not for it.
+                break;
             }
             if backlog.read(position, CHUNK, &mut chunk).is_none() {
                 return Err(too_far_behind(replica, backlog.end()));

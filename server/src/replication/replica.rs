@@ -56,6 +56,8 @@ const MAX_PENDING: usize = 1024;
 const MAX_EMPTY_LINES: usize = 100_000;
 /// Characters of the mark that ends a copy of unknown length.
 const MARK_LEN: usize = 40;
+/// What a replica without data of a primary asks for.
+const NO_HISTORY: &str = "?";
 
 /// Where a link stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,6 +161,7 @@ pub(super) fn start(server: &Arc<Server>, link: Arc<Link>) {
         let mut pause = FIRST_PAUSE;
         server.replication.give_up_stream(&server, &link);
         while !link.is_stopped() {
+            server.sleep_when_told();
             let Err(error) = follow(&server, &link) else {
                 continue;
             };
@@ -383,7 +386,7 @@ fn shake_hands(server: &Server, link: &Link, wire: &mut Wire) -> io::Result<Answ
         if server.replication.is_active() {
             (backlog.id.clone(), (backlog.end() + 1).to_string())
         } else {
-            ("?".to_owned(), "-1".to_owned())
+            (NO_HISTORY.to_owned(), "-1".to_owned())
         }
     };
     let mut request = vec![b"PSYNC".as_slice(), id.as_bytes(), next.as_bytes()];
@@ -393,8 +396,14 @@ fn shake_hands(server: &Server, link: &Link, wire: &mut Wire) -> io::Result<Answ
     let answer = wire.ask(&request)?;
     let mut words = answer.split(' ');
     match words.next() {
+        Some("+CONTINUE") if id == NO_HISTORY => Err(trouble(
+            "the primary goes on with a stream of which this server has nothing",
+        )),
         Some("+CONTINUE") => Ok(Answer::Continue {
-            id: words.next().map(str::to_owned),
+            id: words
+                .next()
+                .filter(|id| id.len() == MARK_LEN)
+                .map(str::to_owned),
         }),
         Some("+FULLRESYNC") => {
             let id = words.next().filter(|id| id.len() == MARK_LEN);
@@ -510,6 +519,7 @@ fn follow_stream(mut applier: Applier<'_>, wire: Wire) -> io::Result<()> {
     // Both ends are one socket.
     output.set_read_timeout(Some(ACK_INTERVAL))?;
     loop {
+        server.sleep_when_told();
         let wants_ack = applier.run(&mut bytes)?;
         disk.note(server, applier.offset);
         let on_disk = disk.offset(server);
@@ -541,7 +551,10 @@ fn follow_stream(mut applier: Applier<'_>, wire: Wire) -> io::Result<()> {
             Err(error)
                 if matches!(
                     error.kind(),
-                    io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+                    // A process that was stopped and goes on finds its reads interrupted.
+                    io::ErrorKind::WouldBlock
+                        | io::ErrorKind::TimedOut
+                        | io::ErrorKind::Interrupted
                 ) => {}
             Err(error) => return Err(error),
         }

@@ -121,11 +121,11 @@ pub fn run(session: &mut Session, db: &mut Db<'_>, call: &Call<'_>, reply: &mut 
     if call.needs_room() && db.is_out_of_memory() {
         return Err(Error::OUT_OF_MEMORY);
     }
-    if call.announces_writes()
-        && !session.repeats()
-        && let Some(trouble) = Trouble::now(&session.server)
-    {
-        return Err(trouble.script_error());
+    if call.announces_writes() && !session.repeats() {
+        gates::check_writing_script(session)?;
+        if let Some(trouble) = Trouble::now(&session.server) {
+            return Err(trouble.script_error());
+        }
     }
     let (keys, arguments) = arguments(&interpreter, call).map_err(|error| lua_failed(&error))?;
     let locks_are_ours = !db.is_locked();

@@ -53,7 +53,7 @@ pub struct Session {
     pub attempt_nanoseconds: u64,
 }
 
-/// What somebody waits for who waits for replicas or the disk.
+/// What somebody waits for who waits for replicas, the disk or the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Patience {
     pub until_ms: i64,
@@ -61,6 +61,8 @@ pub struct Patience {
     pub offset: u64,
     /// And that of the append-only file.
     pub logged: u64,
+    /// How many requests to end the server had failed by then.
+    pub failures: u64,
 }
 
 /// States that commands and replies depend on.

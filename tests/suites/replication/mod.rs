@@ -5,6 +5,8 @@ mod disk;
 mod fields;
 mod items;
 mod migration;
+mod parting;
+mod redirect;
 mod restart;
 mod sentinel;
 mod slow;
@@ -192,6 +194,74 @@ fn a_chain_of_three_and_promotion_without_a_new_copy() {
     follow(first, middle);
     in_step(middle, first);
     assert!(ask(middle, "INFO stats").contains("sync_full:1\r\n"));
+}
+
+/// What replicas run, with how often, beside what keeps the link alive.
+fn commands_run(program: Program) -> Option<Vec<String>> {
+    let primary = start(program, &options())?;
+    let replica = start(program, &options())?;
+    follow(&replica, &primary);
+    in_step(&primary, &replica);
+    let mut wire = primary.connect();
+    for line in [
+        "FLUSHDB",
+        "FLUSHDB ASYNC",
+        "GETSET text one",
+        "GETSET text two",
+        "SET text three GET",
+        "FLUSHALL",
+        "FLUSHALL",
+        "SET text four",
+    ] {
+        let reply = wire.line(line);
+        assert!(!reply.starts_with('-'), "{line}: {reply}");
+    }
+    assert_eq!(wire.line("WAIT 1 20000"), ":1\r\n");
+    in_step(&primary, &replica);
+    let told = ask(&replica, "INFO commandstats");
+    let mut seen: Vec<String> = told
+        .lines()
+        .filter_map(|line| line.split_once(",usec"))
+        .map(|(name_and_calls, _)| name_and_calls.to_owned())
+        .filter(|line| line.contains("set") || line.contains("flush"))
+        .collect();
+    seen.sort();
+    Some(seen)
+}
+
+#[test]
+fn replicas_are_sent_what_valkey_sends() {
+    let ours = commands_run(Program::Ferrite).expect("ferrite is there");
+    match commands_run(Program::Valkey) {
+        Some(theirs) => assert_eq!(ours, theirs),
+        None => missing("valkey-server"),
+    }
+}
+
+/// A function that may write is not begun by a server that may not.
+#[test]
+fn functions_that_may_write_are_refused_as_writes_are() {
+    let primary = Server::ferrite(&options());
+    let replica = Server::ferrite(&options());
+    let library = "#!lua name=shelf\n\
+        redis.register_function('reads', function(keys) return redis.call('GET', keys[1]) end)\n\
+        redis.register_function{function_name='promises', flags={'no-writes'}, \
+        callback=function(keys) return redis.call('GET', keys[1]) end}";
+    let loaded = primary.connect().command(&["FUNCTION", "LOAD", library]);
+    assert_eq!(loaded, b"$5\r\nshelf\r\n");
+    follow(&replica, &primary);
+    in_step(&primary, &replica);
+    ask(&primary, "SET a 1");
+    in_step(&primary, &replica);
+    ask(&primary, "CONFIG SET min-replicas-to-write 2");
+    const LACKS: &str = "-NOREPLICAS Not enough good replicas to write.\r\n";
+    const READS: &str = "-READONLY You can not run script with write flag on readonly replica.\r\n";
+    for (server, refusal) in [(&primary, LACKS), (&replica, READS)] {
+        assert_eq!(ask(server, "FCALL reads 1 a"), refusal);
+        assert_eq!(ask(server, "FCALL promises 1 a"), "$1\r\n1\r\n");
+        assert_eq!(ask(server, "EVAL \"#!lua\n return 1\" 0"), refusal);
+        assert_eq!(ask(server, "EVAL \"return 1\" 0"), ":1\r\n");
+    }
 }
 
 /// Replicas in reach are asked for before writes are accepted.

@@ -13,7 +13,7 @@ use tests::{
     wire::{Wire, encode},
 };
 
-use super::{ask, eventually, field, follow_at, in_step, is_up, options};
+use super::{ask, eventually, field, follow, follow_at, in_step, is_up, options};
 
 const MEBIBYTE: u64 = 1 << 20;
 /// What a replica may make the primary keep, of the stream, and of what has changed since its copy's cut.
@@ -209,4 +209,75 @@ fn a_stalled_link_is_dropped_by_the_soft_limit_and_goes_on_afterwards() {
         eventually("the link is up again", || is_up(replica));
         in_step(&primary, replica);
     }
+}
+
+/// A process that is stopped and goes on keeps its links, on either side.
+#[test]
+fn a_process_that_was_stopped_keeps_its_link() {
+    let primary = Server::ferrite(&options());
+    let replica = Server::ferrite(&options());
+    follow(&replica, &primary);
+    in_step(&primary, &replica);
+    let links = || {
+        let told = ask(&primary, "CLIENT LIST TYPE replica");
+        let id = told.split_once("id=").map(|(_, rest)| rest);
+        id.and_then(|rest| rest.split(' ').next().map(str::to_owned))
+    };
+    let link = links();
+    for stopped in [&replica, &primary, &replica] {
+        stopped.signal("STOP");
+        std::thread::sleep(Duration::from_millis(50));
+        stopped.signal("CONT");
+        for _ in 0..20 {
+            assert_eq!(ask(&primary, "INCR number").as_bytes()[0], b':');
+        }
+        in_step(&primary, &replica);
+    }
+    assert_eq!(links(), link);
+    assert_eq!(field(&primary, "stats", "sync_partial_ok"), 0);
+}
+
+/// DEBUG SLEEP stops the links too, as it does where one thread does everything.
+#[test]
+fn a_server_that_sleeps_neither_applies_nor_sends_the_stream() {
+    for sleeper in ["the replica", "the primary"] {
+        let primary = Server::ferrite(&options());
+        let replica = Server::ferrite(&options());
+        follow(&replica, &primary);
+        in_step(&primary, &replica);
+        let mut sleeping = match sleeper {
+            "the replica" => replica.connect(),
+            _ => primary.connect(),
+        };
+        let mut writer = primary.connect();
+        sleeping.send(b"DEBUG SLEEP 1.5\r\n");
+        if sleeper == "the replica" {
+            std::thread::sleep(Duration::from_millis(500));
+            assert_eq!(writer.line("SET a 1"), "+OK\r\n");
+            assert_eq!(writer.line("WAIT 1 300"), ":0\r\n", "{sleeper}");
+        }
+        assert_eq!(sleeping.reply().expect("it wakes up"), b"+OK\r\n");
+        assert_eq!(writer.line("SET a 2"), "+OK\r\n");
+        assert_eq!(writer.line("WAIT 1 10000"), ":1\r\n", "{sleeper}");
+    }
+}
+
+/// Whoever was killed is sent nothing more: what is done in the same transaction comes only with the next link.
+#[test]
+fn a_replica_that_is_killed_is_sent_nothing_of_what_follows() {
+    let primary = Server::ferrite(&options().set("repl-backlog-size", "16384"));
+    let replica = Server::ferrite(&options());
+    follow(&replica, &primary);
+    in_step(&primary, &replica);
+    let value = "x".repeat(16384);
+    let mut wire = primary.connect();
+    for line in ["MULTI", "CLIENT KILL TYPE replica"] {
+        wire.line(line);
+    }
+    for key in 0..10 {
+        wire.command(&["SET", &format!("key:{key}"), &value]);
+    }
+    assert!(wire.line("EXEC").starts_with("*11\r\n:1\r\n"));
+    in_step(&primary, &replica);
+    assert_eq!(field(&primary, "stats", "sync_full"), 2);
 }

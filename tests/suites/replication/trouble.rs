@@ -25,6 +25,8 @@ struct Case {
     answer: Vec<u8>,
     /// Goes on for as long as the link holds.
     forever: &'static [u8],
+    /// The replica has followed another server before.
+    follows_on: bool,
     log: &'static str,
 }
 
@@ -33,7 +35,16 @@ fn case(name: &'static str, answer: impl Into<Vec<u8>>, log: &'static str) -> Ca
         name,
         answer: answer.into(),
         forever: b"",
+        follows_on: false,
         log,
+    }
+}
+
+/// What is sent to a replica that asks for a stream it has a part of.
+fn case_later(name: &'static str, answer: impl Into<Vec<u8>>, log: &'static str) -> Case {
+    Case {
+        follows_on: true,
+        ..case(name, answer, log)
     }
 }
 
@@ -127,11 +138,16 @@ fn cases() -> Vec<Case> {
             "does not end with its mark",
         ),
         case(
+            "the rest of a stream of which the replica has nothing",
+            format!("+CONTINUE {ID}\r\n*1\r\n$8\r\nFLUSHALL\r\n"),
+            "of which this server has nothing",
+        ),
+        case_later(
             "a stream that is no request",
             "+CONTINUE\r\n*1\r\n$-7\r\n",
             "malformed",
         ),
-        case("a stream of words", "+CONTINUE\r\nSET a b\r\n", "malformed"),
+        case_later("a stream of words", "+CONTINUE\r\nSET a b\r\n", "malformed"),
         case("an unknown answer", "+MAYBE\r\n", "the primary refuses"),
         case(
             "a line without end",
@@ -143,6 +159,7 @@ fn cases() -> Vec<Case> {
         name: "empty lines without end",
         answer: Vec::new(),
         forever: b"\n",
+        follows_on: false,
         log: "nothing but empty lines",
     });
     cases
@@ -169,6 +186,8 @@ fn shake_hands(stream: &mut TcpStream) -> bool {
 
 #[test]
 fn a_primary_that_sends_nonsense_changes_nothing_and_is_asked_again() {
+    let first = Server::ferrite(&options());
+    ask(&first, "SET old data");
     for case in cases() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("it has an address");
@@ -186,7 +205,12 @@ fn a_primary_that_sends_nonsense_changes_nothing_and_is_asked_again() {
             }
         });
         let mut replica = Server::ferrite(&options());
-        ask(&replica, "SET old data");
+        if case.follows_on {
+            follow(&replica, &first);
+            in_step(&first, &replica);
+        } else {
+            ask(&replica, "SET old data");
+        }
         follow_at(&replica, address);
         eventually(case.name, || primary.is_finished());
         assert_eq!(ask(&replica, "GET old"), "$4\r\ndata\r\n", "{}", case.name);

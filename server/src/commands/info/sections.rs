@@ -80,6 +80,11 @@ pub(super) fn server(facts: &mut Facts<'_, '_>, lines: &mut Lines) {
     lines.add("config_file", path(file));
     lines.add("io_threads_active", server.metrics.workers.len());
     lines.add("availability_zone", &settings.availability_zone);
+    let deadline = server.shutdown.deadline_ms.load(Ordering::Relaxed);
+    if deadline != 0 {
+        let left = deadline - now().millis();
+        lines.add("shutdown_in_milliseconds", left.max(0));
+    }
     let addresses = |addresses: &[String]| {
         let bound: Vec<String> = addresses
             .iter()

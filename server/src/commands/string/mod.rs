@@ -237,6 +237,7 @@ fn getset(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
     write_text(db.text(key)?, reply);
     store(db, key, args.word(2), Meta::default());
     db.changed(key, EventClass::String, "set");
+    db.changes.log_instead(&[b"SET", key.bytes, args.word(2)]);
     Ok(())
 }
 
