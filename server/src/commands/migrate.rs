@@ -1,6 +1,6 @@
 //! MIGRATE: moves keys to another server. What goes over the wire is in [`crate::migration`].
 
-use std::time::Duration;
+use std::{num::NonZero, time::Duration};
 
 use hashbrown::HashSet;
 use storage::{db::Db, value::number};
@@ -62,7 +62,7 @@ fn migrate(session: &mut Session, db: &mut Db<'_>, args: &Args<'_>, reply: &mut 
             }
             None => {
                 session.migration = Some(migration);
-                session.retry_at = Some(now().millis() + LOOK_AGAIN_MS);
+                session.retry_at = NonZero::new(now().millis() + LOOK_AGAIN_MS);
             }
         }
         return Ok(());
@@ -74,7 +74,7 @@ fn migrate(session: &mut Session, db: &mut Db<'_>, args: &Args<'_>, reply: &mut 
     }
     let order = read(args, db.index())?;
     if !session.server.migrations.has_room() {
-        session.retry_at = Some(now().millis() + QUEUE_MS);
+        session.retry_at = NonZero::new(now().millis() + QUEUE_MS);
         return Ok(());
     }
     let parcels = pack(session, db, args)?;
@@ -86,7 +86,7 @@ fn migrate(session: &mut Session, db: &mut Db<'_>, args: &Args<'_>, reply: &mut 
     let migration =
         started.map_err(|error| Error::general(format!("no thread to move keys with: {error}")))?;
     session.migration = Some(migration);
-    session.retry_at = Some(now().millis() + LOOK_AGAIN_MS);
+    session.retry_at = NonZero::new(now().millis() + LOOK_AGAIN_MS);
     Ok(())
 }
 

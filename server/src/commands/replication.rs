@@ -1,6 +1,6 @@
 //! Replication: whom this server follows, who follows it, and waiting for those.
 
-use std::{sync::Arc, time::Duration};
+use std::{num::NonZero, sync::Arc, time::Duration};
 
 use storage::value::number;
 
@@ -425,6 +425,7 @@ fn wait(session: &mut Session, args: &Args<'_>, reply: &mut Reply) -> Result {
     let replication = session.server.replication.clone();
     let offset = session
         .patience
+        .as_ref()
         .map_or_else(|| replication.offset(), |patience| patience.offset);
     let reached = replication.acknowledged(offset) as i64;
     if reached < wanted
@@ -461,7 +462,7 @@ fn go_on_waiting(session: &mut Session, timeout_ms: i64, first: impl FnOnce()) -
         return Err(Error::UNBLOCKED);
     }
     let now = now().millis();
-    let until = match session.patience {
+    let until = match &session.patience {
         Some(patience) => patience.until_ms,
         None => {
             let until_ms = match timeout_ms {
@@ -481,7 +482,7 @@ fn go_on_waiting(session: &mut Session, timeout_ms: i64, first: impl FnOnce()) -
     if now >= until || session.client.patience_is(WaitState::TimedOut) {
         return Ok(false);
     }
-    session.retry_at = Some(until.min(now + LOOK_AGAIN_MS));
+    session.retry_at = NonZero::new(until.min(now + LOOK_AGAIN_MS));
     Ok(true)
 }
 
@@ -524,7 +525,7 @@ fn wait_aof(session: &mut Session, args: &Args<'_>, reply: &mut Reply) -> Result
             "WAITAOF cannot be used when numlocal is set but appendonly is disabled.",
         ));
     }
-    let (offset, logged) = session.patience.map_or_else(
+    let (offset, logged) = session.patience.as_ref().map_or_else(
         || (server.replication.offset(), server.aof.end()),
         |patience| (patience.offset, patience.logged),
     );

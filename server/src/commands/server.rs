@@ -1,6 +1,9 @@
 //! The server as a whole: its clock, role, memory and end.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::{
+    num::NonZero,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use storage::{alloc, db::Db};
 
@@ -166,7 +169,7 @@ fn shutdown(session: &mut Session, args: &Args<'_>, reply: &mut Reply) -> Result
         return Ok(());
     }
     let server = session.server.clone();
-    match session.patience {
+    match session.patience.as_deref() {
         None => {
             if server.scripting.slow.any() && request.save != Some(false) {
                 return Err(server.scripting.slow.busy());
@@ -179,14 +182,14 @@ fn shutdown(session: &mut Session, args: &Args<'_>, reply: &mut Reply) -> Result
             });
             server.shutdown.request(request);
         }
-        Some(Patience { failures, .. }) if failures != server.shutdown.failures() => {
+        Some(Patience { failures, .. }) if *failures != server.shutdown.failures() => {
             session.end_patience();
             return Err(Error::general("Errors trying to SHUTDOWN. Check logs."));
         }
         Some(_) => {}
     }
     // The end of the connection is the answer.
-    session.retry_at = Some(now().millis() + LOOK_AGAIN_MS);
+    session.retry_at = NonZero::new(now().millis() + LOOK_AGAIN_MS);
     Ok(())
 }
 

@@ -13,7 +13,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -60,6 +60,8 @@ pub struct Waiter {
     end: Mutex<Option<End>>,
     /// The connection ends with its waiting.
     closes: AtomicBool,
+    /// How long the command ran before it waited.
+    attempt_nanoseconds: AtomicU64,
 }
 
 /// How waiting ended.
@@ -82,6 +84,12 @@ impl Waiter {
 
     pub fn is_over(&self) -> bool {
         self.end.lock().is_some()
+    }
+
+    /// Notes how long the command ran that waits now.
+    pub(super) fn note_attempt(&self, nanoseconds: u64) {
+        self.attempt_nanoseconds
+            .store(nanoseconds, Ordering::Relaxed);
     }
 
     /// Ends the waiting with a reply. False if it is over already.
@@ -157,6 +165,7 @@ pub fn wait(
         hashes,
         end: Mutex::new(None),
         closes: AtomicBool::new(false),
+        attempt_nanoseconds: AtomicU64::new(0),
     });
     // Before it can be found by its keys.
     session.client.set_waiter(Some(waiter.clone()));
@@ -179,7 +188,8 @@ impl Session {
     pub fn end_waiting(&mut self) {
         if let Some(waiter) = self.waiter.clone() {
             let registered = waiter.request.registered;
-            self.count_command(registered, self.attempt_nanoseconds);
+            let ran = waiter.attempt_nanoseconds.load(Ordering::Relaxed);
+            self.count_command(registered, ran);
             let metrics = &self.metrics.commands[registered.id];
             match *waiter.end.lock() {
                 Some(End::Failed) => metrics.failed.add(1),

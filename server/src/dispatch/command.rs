@@ -295,7 +295,7 @@ pub struct Reply {
     pub writer: ReplyWriter,
     pub later: Option<Box<dyn Later>>,
     /// Work that was done for the command, or that it leaves to be done before it runs again.
-    pub preparation: Option<Preparation>,
+    pub preparation: Option<Box<Preparation>>,
     /// What is to be dropped where it disturbs nobody: clones of values that may be the last.
     pub discarded: Option<Box<dyn Any + Send>>,
     /// The error that the command ends with was counted before: it is that of a command within a script.

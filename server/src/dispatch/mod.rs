@@ -178,7 +178,7 @@ fn execute_any(
     }
     if let Some(at) = session.retry_at.take() {
         begun.undo(reply);
-        return Next::Wait(at);
+        return Next::Wait(at.get());
     }
     let next = conclude(session, clock, registered, args, reply, begun, result);
     if next == Next::Prepare {
@@ -273,10 +273,10 @@ fn conclude(
         nanoseconds: clock.lap(),
         reply_bytes: reply.len().saturating_sub(begun.len),
     };
-    match session.waiter {
+    match &session.waiter {
         None => session.count_command(registered, outcome.nanoseconds),
         // It is counted when its waiting ends.
-        Some(_) => session.attempt_nanoseconds = outcome.nanoseconds,
+        Some(waiter) => waiter.note_attempt(outcome.nanoseconds),
     }
     let server = &session.server;
     server

@@ -76,11 +76,11 @@ impl Reply {
             }
         }
         if self.may_prepare && attempts < ATTEMPTS && begun.effort() > WORKED_ON_HERE {
-            self.preparation = Some(Preparation {
+            self.preparation = Some(Box::new(Preparation {
                 work: Box::new(begun),
                 attempts: attempts + 1,
                 is_done: false,
-            });
+            }));
             return None;
         }
         while !begun.advance() {}

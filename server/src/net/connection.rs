@@ -7,6 +7,7 @@
 use std::{
     future::Future,
     io::{self, IoSlice},
+    num::NonZero,
     pin::{Pin, pin},
     task::{Context, Poll, ready},
     time::Duration,
@@ -115,7 +116,7 @@ struct Connection<P> {
     output: Option<Box<Unsent>>,
     sleep: Option<Pin<Box<Sleep>>>,
     /// Up to where the append-only file must be on disk before the output may leave.
-    hold: Option<u64>,
+    hold: Option<NonZero<u64>>,
     then: Then,
     started: bool,
     /// The output leaves once the others had their turns.
@@ -437,7 +438,7 @@ impl<P: Protocol> Connection<P> {
     fn flush(&mut self, worker: &mut Worker, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if let Some(end) = self.hold {
             let aof = &self.protocol.session().server.aof;
-            match aof.settle(end, cx.waker()) {
+            match aof.settle(end.get(), cx.waker()) {
                 Fate::Settled => self.hold = None,
                 Fate::Waiting => return Poll::Pending,
                 Fate::Lost => return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())),

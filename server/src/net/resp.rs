@@ -42,7 +42,7 @@ pub struct Resp {
     parser: RequestParser,
     later: Option<Box<dyn Later>>,
     /// Work to be done before the first request in the input runs again.
-    preparation: Option<Preparation>,
+    preparation: Option<Box<Preparation>>,
 }
 
 /// One request of a batch.
@@ -233,7 +233,7 @@ impl Resp {
             Some(preparation) if !preparation.is_done() => self.preparation = Some(preparation),
             Some(unused) => {
                 runs_again = true;
-                self.drop_elsewhere(Box::new(unused));
+                self.drop_elsewhere(unused);
             }
             None => {}
         }
@@ -396,7 +396,7 @@ impl Drop for Resp {
             self.drop_elsewhere(Box::new(later));
         }
         if let Some(preparation) = self.preparation.take() {
-            self.drop_elsewhere(Box::new(preparation));
+            self.drop_elsewhere(preparation);
         }
     }
 }

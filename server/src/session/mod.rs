@@ -5,7 +5,10 @@ pub mod memory;
 pub mod registry;
 pub mod subscriptions;
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    num::NonZero,
+    sync::{Arc, atomic::Ordering},
+};
 
 use protocol::resp::reply::Version;
 
@@ -42,15 +45,13 @@ pub struct Session {
     /// The stream that a replica asked for with this connection.
     pub wanted: Option<Box<Wanted>>,
     /// The command runs again at this time (milliseconds since the epoch).
-    pub retry_at: Option<i64>,
+    pub retry_at: Option<NonZero<i64>>,
     /// What a WAIT or WAITAOF that runs again waits for.
-    pub patience: Option<Patience>,
+    pub patience: Option<Box<Patience>>,
     /// Keys that a MIGRATE that runs again has sent on their way.
     pub migration: Option<Arc<Migration>>,
     /// The command that waits, and with it the connection.
     pub waiter: Option<Arc<Waiter>>,
-    /// How long it ran before it waited.
-    pub attempt_nanoseconds: u64,
 }
 
 /// What somebody waits for who waits for replicas, the disk or the end.
@@ -150,7 +151,6 @@ impl Session {
             patience: None,
             migration: None,
             waiter: None,
-            attempt_nanoseconds: 0,
         }
     }
 
@@ -202,7 +202,7 @@ impl Session {
 impl Session {
     /// Waits for replicas or the disk from now on.
     pub fn begin_patience(&mut self, patience: Patience) {
-        self.patience = Some(patience);
+        self.patience = Some(Box::new(patience));
         self.client.begin_patience();
         self.server.waiting.fetch_add(1, Ordering::Relaxed);
     }

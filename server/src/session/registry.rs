@@ -507,6 +507,13 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_fills_its_size_class() {
+        type Connection = crate::net::connection::Task<crate::net::resp::Resp>;
+        // With what the runtime adds, the allocator's class of 384 bytes.
+        assert!(size_of::<Connection>() <= 280, "{}", size_of::<Connection>());
+    }
+
+    #[test]
     fn connections_to_one_address_share_it() {
         let registry = Registry::default();
         let address = |port| Address::Tcp(SocketAddr::from(([127, 0, 0, 1], port)));

@@ -16,6 +16,7 @@ mod writer;
 use std::{
     cell::Cell,
     fs::File,
+    num::NonZero,
     path::PathBuf,
     sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering},
     task::Waker,
@@ -223,13 +224,11 @@ impl Aof {
 
     /// Up to where the stream must be on disk before replies of this thread's turn may leave. `None`: they may.
     #[inline]
-    pub fn must_wait(&self) -> Option<u64> {
+    pub fn must_wait(&self) -> Option<NonZero<u64>> {
         let appended = APPENDED.get();
-        if appended == 0 {
-            return None;
-        }
+        let appended = NonZero::new(appended)?;
         APPENDED.set(0);
-        (self.fate(appended) != Fate::Settled).then_some(appended)
+        (self.fate(appended.get()) != Fate::Settled).then_some(appended)
     }
 
     /// What became of the stream up to `end`; while it waits, `waker` is woken when that changes.
