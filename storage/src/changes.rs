@@ -210,6 +210,9 @@ impl Changes {
     /// Adds what another command did after this one, but for its effects, which the log has already.
     pub fn absorb(&mut self, other: Changes) {
         self.dirty += other.dirty;
+        if other.is_quiet() {
+            return;
+        }
         self.notices.extend(other.notices);
         self.evicted.extend(other.evicted);
         self.ready.extend(other.ready);

@@ -20,6 +20,28 @@ use super::popularity::KeyPicker;
 use super::reply::Protocol;
 use crate::Result;
 
+/// A script as one word: comments are its spaces.
+macro_rules! get_script {
+    () => {
+        "return(redis.call('GET',KEYS[1]))"
+    };
+}
+
+/// A sliding window: an event is let through if fewer than ten were within the last hundred.
+macro_rules! window_script {
+    () => {
+        concat!(
+            "local--[[]]now=tonumber(ARGV[1])--[[]]",
+            "redis.call('ZREMRANGEBYSCORE',KEYS[1],0,now-100)--[[]]",
+            "if(redis.call('ZCARD',KEYS[1])<10)then--[[]]",
+            "redis.call('ZADD',KEYS[1],now,ARGV[2])--[[]]",
+            "redis.call('PEXPIRE',KEYS[1],100000)--[[]]",
+            "return(1)--[[]]end--[[]]",
+            "return(0)"
+        )
+    };
+}
+
 /// Operations by name, as `(name, RESP text, memcached text)`. In `name:N` the number replaces `N` where there is one, and is
 /// the size of the value otherwise.
 const NAMED: &[(&str, &str, &str)] = &[
@@ -67,6 +89,22 @@ const NAMED: &[(&str, &str, &str)] = &[
     ("xadd", "XADD stream MAXLEN ~ 10000 * field {value}", ""),
     ("pfadd", "PFADD log {member}", ""),
     ("multi", "MULTI ; SET {key} {value} ;*N EXEC", ""),
+    ("eval-get", concat!("EVAL ", get_script!(), " 1 {key}"), ""),
+    (
+        "evalsha-get",
+        "EVALSHA bfef805d9dcd9d3857da9372933ef22c17736f58 1 {key}",
+        "",
+    ),
+    (
+        "eval-window",
+        concat!("EVAL ", window_script!(), " 1 {counter} {score} {member}"),
+        "",
+    ),
+    (
+        "evalsha-window",
+        "EVALSHA 466a4345d1502a19b471839b0b8b699c759571df 1 {counter} {score} {member}",
+        "",
+    ),
     ("ping", "PING", "mn\n"),
 ];
 
@@ -530,6 +568,26 @@ mod tests {
         let mix = Mix::named("set", shape(Protocol::Memcached)).unwrap();
         assert_eq!(sent(&mix, 1), "set key:000008 0 0 3\r\nabc\r\n");
         assert_eq!(mix.replies_per_operation(), 1);
+    }
+
+    #[test]
+    fn scripts_are_called_by_their_names() {
+        use sha1::{Digest, Sha1};
+
+        let sha = |script: &str| {
+            let digest = Sha1::digest(script.as_bytes());
+            digest
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect::<String>()
+        };
+        for (name, script) in [
+            ("evalsha-get", get_script!()),
+            ("evalsha-window", window_script!()),
+        ] {
+            let (_, text, _) = NAMED.iter().find(|(known, ..)| *known == name).unwrap();
+            assert!(text.contains(&sha(script)), "{name}: {}", sha(script));
+        }
     }
 
     #[test]

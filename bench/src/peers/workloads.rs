@@ -320,6 +320,31 @@ pub(crate) const GROUPS: &[Group] = &[
         ..PLAIN
     },
     Group {
+        name: "scripts",
+        about: "EVALSHA of one GET and of a sliding window, 1M keys of 64 B, pipeline 16",
+        servers: Servers::WithTypes,
+        filled_with: &["set", "eval-get", "eval-window"],
+        workloads: &[
+            mix("evalsha-get", "evalsha-get", 16),
+            mix("evalsha-window", "evalsha-window", 16),
+        ],
+        ..PLAIN
+    },
+    Group {
+        name: "scripts-2",
+        about: "the same with two server threads and two client threads, nothing pinned",
+        server_threads: 2,
+        client_threads: 2,
+        pinned: false,
+        servers: Servers::WithTypes,
+        filled_with: &["set", "eval-get", "eval-window"],
+        workloads: &[
+            mix("evalsha-get-2w", "evalsha-get", 16),
+            mix("evalsha-window-2w", "evalsha-window", 16),
+        ],
+        ..PLAIN
+    },
+    Group {
         name: "pubsub",
         about: "one publisher, 100 subscribers, messages of 64 B; an operation is a delivery",
         servers: Servers::WithTypes,

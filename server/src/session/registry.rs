@@ -510,7 +510,11 @@ mod tests {
     fn a_connection_fills_its_size_class() {
         type Connection = crate::net::connection::Task<crate::net::resp::Resp>;
         // With what the runtime adds, the allocator's class of 384 bytes.
-        assert!(size_of::<Connection>() <= 280, "{}", size_of::<Connection>());
+        assert!(
+            size_of::<Connection>() <= 280,
+            "{}",
+            size_of::<Connection>()
+        );
     }
 
     #[test]
