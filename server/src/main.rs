@@ -21,7 +21,7 @@ use server::{
     },
     persistence::{aof, recovery, snapshot},
     replication, runtime,
-    server::{Server, ShutdownRequest},
+    server::{PauseReason, Server, ShutdownRequest},
     session::registry::Wire,
 };
 use storage::huge_pages;
@@ -298,7 +298,7 @@ fn run(server: &Arc<Server>, listeners: Vec<Listening>) -> Result<(), String> {
                 };
             let Some(request) = server.shutdown.current() else {
                 // It was taken back.
-                server.pause.end();
+                server.resume(PauseReason::Shutdown);
                 continue;
             };
             replication::tell_lagging(server);
@@ -309,7 +309,7 @@ fn run(server: &Arc<Server>, listeners: Vec<Listening>) -> Result<(), String> {
             log::warning("Errors trying to shut down the server. Check the logs for more information.");
             server.shutdown.fail();
             if writes_wait {
-                server.pause.end();
+                server.resume(PauseReason::Shutdown);
             }
         }
     });

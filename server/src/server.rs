@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering},
         mpsc::Receiver,
     },
     thread,
@@ -82,11 +82,21 @@ pub struct Server {
     pub collect: Notify,
 }
 
-/// CLIENT PAUSE: until when which commands wait.
+/// Which commands wait, and until when: for CLIENT PAUSE, and for reasons of the server's own.
 #[derive(Default)]
 pub struct Pause {
     until_ms: AtomicI64,
     all_commands: AtomicBool,
+    /// Bits of [`PauseReason`], during which what writes waits.
+    reasons: AtomicU32,
+}
+
+/// Why commands that write wait without a client's wish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum PauseReason {
+    Failover = 1,
+    Shutdown = 2,
 }
 
 /// A request to end the program.
@@ -120,6 +130,13 @@ impl From<ShutdownOptions> for ShutdownRequest {
 }
 
 impl Server {
+    /// The reason to hold commands back is gone: those that wait are looked at again.
+    pub fn resume(&self, reason: PauseReason) {
+        let reasons = &self.pause.reasons;
+        reasons.fetch_and(!(reason as u32), Ordering::Relaxed);
+        self.clients.all().iter().for_each(|client| client.wake());
+    }
+
     /// Stops this thread for as long as DEBUG SLEEP wants.
     pub fn sleep_when_told(&self) {
         let until = *self.asleep_until.borrow();
@@ -261,26 +278,36 @@ impl Server {
 }
 
 impl Pause {
-    /// Holds commands back until `until_ms`; a pause in force is only ever made longer and stronger.
+    /// CLIENT PAUSE: holds commands back until `until_ms`; a pause in force is only ever made longer and stronger.
     pub fn begin(&self, until_ms: i64, all_commands: bool) {
         self.until_ms.fetch_max(until_ms, Ordering::Relaxed);
         self.all_commands.fetch_or(all_commands, Ordering::Relaxed);
     }
 
+    /// Ends what CLIENT PAUSE began.
     pub fn end(&self) {
         self.until_ms.store(0, Ordering::Relaxed);
         self.all_commands.store(false, Ordering::Relaxed);
     }
 
+    /// Holds back what writes for as long as the reason lasts, until [`Server::resume`].
+    pub fn hold(&self, reason: PauseReason) {
+        self.reasons.fetch_or(reason as u32, Ordering::Relaxed);
+    }
+
     /// Whether a pause was begun and has not been seen to end.
     #[inline]
     pub fn is_on(&self) -> bool {
-        self.until_ms.load(Ordering::Relaxed) != 0
+        // Without a shortcut: both nearly always are 0.
+        (self.until_ms.load(Ordering::Relaxed) != 0) | (self.reasons.load(Ordering::Relaxed) != 0)
     }
 
     /// The time to wait for, if commands (those that write, or all) are held back now.
     #[inline]
     pub fn until(&self, now_ms: i64, writes: bool) -> Option<i64> {
+        if writes && self.reasons.load(Ordering::Relaxed) != 0 {
+            return Some(i64::MAX);
+        }
         let until = self.until_ms.load(Ordering::Relaxed);
         if until == 0 {
             return None;
@@ -292,10 +319,21 @@ impl Pause {
         (writes || self.all_commands.load(Ordering::Relaxed)).then_some(until)
     }
 
-    /// Until when, and whether all commands wait, for INFO.
-    pub fn state(&self, now_ms: i64) -> Option<(i64, bool)> {
-        self.until(now_ms, true)
-            .map(|until| (until, self.all_commands.load(Ordering::Relaxed)))
+    /// Why, until when, and whether all commands wait, for INFO.
+    pub fn state(&self, now_ms: i64) -> Option<(&'static str, i64, bool)> {
+        let until = self.until(now_ms, true)?;
+        if let Some(until) = self.until(now_ms, false) {
+            return Some(("client_pause", until, true));
+        }
+        let reasons = self.reasons.load(Ordering::Relaxed);
+        let reason = if reasons & PauseReason::Failover as u32 != 0 {
+            "failover_in_progress"
+        } else if reasons != 0 {
+            "shutdown_in_progress"
+        } else {
+            "client_pause"
+        };
+        Some((reason, until, false))
     }
 }
 

@@ -105,6 +105,13 @@ const HELP: &[(&str, usize, usize, &str, &str)] = &[
         "Saves all data and loads it again. NOSAVE only loads, NOFLUSH keeps what is there, MERGE lets the file win.",
     ),
     (
+        "REPLICATE",
+        3,
+        usize::MAX,
+        "<word> [<word> ...]",
+        "Sends replicas these words as a command.",
+    ),
+    (
         "SET-ACTIVE-EXPIRE",
         3,
         3,
@@ -187,6 +194,11 @@ fn debug(session: &mut Session, db: &mut Db<'_>, args: &Args<'_>, reply: &mut Re
         "PROTOCOL" => return write_protocol(args, reply),
         "RELOAD" => {
             reload(session, db, args)?;
+            reply.ok();
+        }
+        "REPLICATE" => {
+            let words: Vec<&[u8]> = args.from(2).collect();
+            session.server.replication.append_plain(&words);
             reply.ok();
         }
         "SET-ACTIVE-EXPIRE" => {

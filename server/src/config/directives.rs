@@ -455,7 +455,7 @@ directives! {
             AtRunTime, Effective;
         /// Goes on applying the primary's writes when the disk fails.
         replica_ignore_disk_write_errors: bool = yes_no(false), "replica-ignore-disk-write-errors", AtRunTime,
-            REPLICATION;
+            AcceptedWithoutEffect("a replica goes on in any case");
         /// Fewest replicas in reach for writes to be accepted.
         min_replicas_to_write: u32 = integer(0, 0, INT_MAX), "min-replicas-to-write" | "min-slaves-to-write",
             AtRunTime, Effective;
@@ -489,9 +489,9 @@ directives! {
         repl_timeout: u32 = integer(60, 1, INT_MAX), "repl-timeout", AtRunTime, Effective;
         /// Replicates over multipath TCP.
         repl_mptcp: bool = yes_no(false), "repl-mptcp", AtStart, AcceptedWithoutEffect("TCP has one path");
-        /// What happens when a replicated command fails.
+        /// Whether a replica ends when a command of its primary's fails; what is said of it is logged in any case.
         propagation_error_behavior: PropagationError = choice(PropagationError::Ignore), "propagation-error-behavior",
-            AtRunTime, REPLICATION;
+            AtRunTime, Effective;
     }
 
     "Cluster" {

@@ -183,8 +183,10 @@ impl<P: Protocol> Connection<P> {
                     return Poll::Ready(Ok(()));
                 }
                 Then::Wait(until) => {
-                    if self.protocol.session().patience.is_some() {
-                        // Whoever waits for replicas may wait for ever: that the client is gone is to be noticed.
+                    let session = self.protocol.session();
+                    if session.patience.is_some() || session.server.pause.is_on() {
+                        // Whoever waits for replicas or in a pause may wait for ever: that the client is gone is to be
+                        // noticed.
                         while self.keep_input(worker, cx)?.is_ready() {}
                     }
                     ready!(self.wait(until, cx));

@@ -232,12 +232,12 @@ pub(super) fn note_backlog(server: &Server) {
 /// To be called after each key: holds up writing for `rdb-key-save-delay`, which is for tests.
 ///
 /// # Errors
-/// It was cancelled.
-pub(super) fn go_on(server: &Server, cancelled: &AtomicBool) -> io::Result<()> {
+/// It was given up.
+pub(crate) fn go_on(server: &Server, is_given_up: impl Fn() -> bool) -> io::Result<()> {
     let delay = server.config.settings().rdb_key_save_delay;
     let until = Instant::now() + Duration::from_micros(u64::try_from(delay).unwrap_or(0));
     loop {
-        if cancelled.load(Ordering::Relaxed) {
+        if is_given_up() {
             return Err(io::Error::other("cancelled"));
         }
         let left = until.saturating_duration_since(Instant::now());
@@ -356,7 +356,7 @@ fn save_while_serving(server: &Server, at_cut: impl FnOnce()) -> io::Result<()> 
                 // Nobody wants back what FLUSHALL has deleted.
                 snapshots.cancelled.store(true, Ordering::Relaxed);
             }
-            go_on(server, &snapshots.cancelled)
+            go_on(server, || snapshots.cancelled.load(Ordering::Relaxed))
         };
         write(server, beside, Purpose::Snapshot, at_cut, progress)?;
         Ok(changes.get())

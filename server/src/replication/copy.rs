@@ -14,7 +14,10 @@ use std::{
     io::{self, BufWriter, Write},
     mem,
     net::TcpStream,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::Duration,
 };
@@ -32,6 +35,7 @@ use super::{
 };
 use crate::{
     config, log,
+    persistence::snapshot::go_on,
     server::{self, Server},
 };
 
@@ -48,7 +52,11 @@ const FIRST_WITH_FIELD_DEADLINES: u32 = 9;
 
 /// Replicas that wait for a copy.
 #[derive(Default)]
-pub(super) struct Copies(Mutex<Waiting>);
+pub(super) struct Copies {
+    waiting: Mutex<Waiting>,
+    /// A copy is on its way.
+    underway: AtomicBool,
+}
 
 #[derive(Default)]
 struct Waiting {
@@ -81,7 +89,7 @@ impl Copies {
         dialect: FileDialect,
     ) -> io::Result<Receiver<Piece>> {
         let (pieces, receiver) = bounded(QUEUED);
-        let mut waiting = self.0.lock();
+        let mut waiting = self.waiting.lock();
         if !waiting.served {
             let server = server.clone();
             let work = move || serve(&server);
@@ -96,15 +104,19 @@ impl Copies {
         Ok(receiver)
     }
 
+    pub(super) fn are_underway(&self) -> bool {
+        self.underway.load(Ordering::Relaxed)
+    }
+
     fn is_awaited(&self) -> bool {
-        let mut waiting = self.0.lock();
+        let mut waiting = self.waiting.lock();
         waiting.served = !waiting.members.is_empty();
         waiting.served
     }
 
     /// Those who want the same file as the first.
     fn take(&self) -> Vec<Member> {
-        let mut waiting = self.0.lock();
+        let mut waiting = self.waiting.lock();
         let dialect = waiting.members.first().map(|first| first.dialect);
         let (taken, left) = mem::take(&mut waiting.members)
             .into_iter()
@@ -120,7 +132,10 @@ fn serve(server: &Arc<Server>) {
     while copies.is_awaited() {
         thread::sleep(GATHERING);
         let ready = Ready::wait(&server.keyspace);
-        if let Err(error) = make(server, ready, copies.take()) {
+        copies.underway.store(true, Ordering::Relaxed);
+        let made = make(server, ready, copies.take());
+        copies.underway.store(false, Ordering::Relaxed);
+        if let Err(error) = made {
             log::warning(format!("The copy for replicas was not completed: {error}"));
         }
     }
@@ -174,7 +189,9 @@ fn make(server: &Arc<Server>, ready: Ready<'_>, members: Vec<Member>) -> io::Res
         writer.function(&library.code)?;
     }
     let mut current = None;
+    let are_gone = || replicas.iter().all(|replica| replica.is_closed());
     let walked = snapshot.walk(|number, entry| {
+        go_on(server, are_gone)?;
         if current != Some(number) {
             current = Some(number);
             writer.select(number as u64)?;

@@ -11,7 +11,7 @@ use std::{
 
 use crate::{
     log,
-    server::{self, Server},
+    server::{self, PauseReason, Server},
 };
 
 /// How often the replica's progress is looked at.
@@ -81,17 +81,17 @@ pub fn start(server: &Arc<Server>, request: Request) {
     let failover = &server.replication.failover;
     failover.aborted.store(false, Ordering::Relaxed);
     failover.set(State::WaitingForSync);
-    server.pause.begin(i64::MAX, false);
+    server.pause.hold(PauseReason::Failover);
     let working = server.clone();
     let work = move || {
         run(&working, &request);
         working.replication.failover.set(State::None);
-        working.pause.end();
+        working.resume(PauseReason::Failover);
     };
     if let Err(error) = thread::Builder::new().name("failover".into()).spawn(work) {
         log::warning(format!("FAILOVER cannot be started: {error}"));
         failover.set(State::None);
-        server.pause.end();
+        server.resume(PauseReason::Failover);
     }
 }
 

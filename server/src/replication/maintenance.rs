@@ -8,7 +8,7 @@ use std::{
 use super::primary::Replica;
 use crate::{
     log,
-    server::{self, Server},
+    server::{self, PauseReason, Server},
 };
 
 /// How often somebody looks whether replicas have come to the stream's end.
@@ -109,7 +109,7 @@ pub async fn wait_for_replicas(server: &Server) -> bool {
         return false;
     }
     log::notice("Waiting for replicas before shutting down.");
-    server.pause.begin(i64::MAX, false);
+    server.pause.hold(PauseReason::Shutdown);
     replication.append_plain(&[b"REPLCONF", b"GETACK", b"*"]);
     let deadline = Instant::now() + timeout;
     let deadline_ms = server::now().millis() + timeout.as_millis() as i64;

@@ -144,6 +144,11 @@ impl Replication {
         self.active.load(Ordering::Relaxed)
     }
 
+    /// Whether a full copy is on its way to replicas.
+    pub fn is_copying(&self) -> bool {
+        self.copies.are_underway()
+    }
+
     pub fn link(&self) -> Option<Arc<Link>> {
         self.link.lock().clone()
     }

@@ -8,6 +8,7 @@ use std::{
     io::{self, BufRead, BufReader, Read, Write},
     net::{Shutdown, TcpStream, ToSocketAddrs},
     os::fd::AsRawFd,
+    process,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
@@ -24,7 +25,7 @@ use protocol::{
 use storage::{keyspace::Keyspace, snapshot::Ready};
 
 use crate::{
-    config,
+    config::{self, PropagationError},
     dispatch::{self, args::Args, command::Reply},
     lanes::{Executor, Lanes, Source, Unfinished},
     log,
@@ -43,6 +44,8 @@ const ACK_INTERVAL: Duration = Duration::from_secs(1);
 /// Time between tries to connect: from the first to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// How often it is looked at how long a primary may be silent.
+const LOOK_AT_PATIENCE: Duration = Duration::from_secs(1);
 /// Bytes read at once.
 const CHUNK: usize = 256 * 1024;
 /// Longest line in a handshake.
@@ -186,6 +189,13 @@ pub(super) fn start(server: &Arc<Server>, link: Arc<Link>) {
     }
 }
 
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+    )
+}
+
 fn trouble(text: impl Into<String>) -> io::Error {
     io::Error::other(text.into())
 }
@@ -205,7 +215,10 @@ fn follow(server: &Arc<Server>, link: &Arc<Link>) -> io::Result<()> {
     link.set_state(LinkState::Handshake);
     log::notice("PRIMARY <-> REPLICA sync started");
     log::notice("MASTER <-> REPLICA sync started");
+    // How long the primary may be silent is looked at again each time.
+    stream.set_read_timeout(Some(LOOK_AT_PATIENCE))?;
     let mut wire = Wire {
+        server: server.clone(),
         output: stream.try_clone()?,
         input: BufReader::with_capacity(CHUNK, Box::new(stream)),
     };
@@ -255,6 +268,7 @@ fn connect(link: &Link, patience: Duration) -> io::Result<TcpStream> {
 }
 
 struct Wire {
+    server: Arc<Server>,
     output: TcpStream,
     input: BufReader<Box<dyn Read>>,
 }
@@ -268,18 +282,30 @@ impl Wire {
 
     /// The next line that is not empty. Empty ones say that the primary is busy and lives.
     fn line(&mut self) -> io::Result<String> {
+        let mut heard = Instant::now();
+        let mut line = Vec::new();
         for _ in 0..MAX_EMPTY_LINES {
-            let mut line = Vec::new();
-            (&mut self.input)
-                .take(MAX_LINE)
-                .read_until(b'\n', &mut line)?;
-            if line.last() != Some(&b'\n') {
-                return Err(trouble("the primary's answer ends within a line"));
+            let room = MAX_LINE - line.len() as u64;
+            let read = (&mut self.input).take(room).read_until(b'\n', &mut line);
+            match read {
+                Err(error) if is_timeout(&error) => {
+                    let patience = self.server.config.settings().repl_timeout;
+                    if heard.elapsed() > Duration::from_secs(patience.into()) {
+                        return Err(trouble("Timeout connecting to the PRIMARY..."));
+                    }
+                    continue;
+                }
+                Err(error) => return Err(error),
+                Ok(_) if line.last() != Some(&b'\n') => {
+                    return Err(trouble("the primary's answer ends within a line"));
+                }
+                Ok(_) => heard = Instant::now(),
             }
             let text = String::from_utf8_lossy(line.trim_ascii_end()).into_owned();
             if !text.is_empty() {
                 return Ok(text);
             }
+            line.clear();
         }
         Err(trouble("the primary sends nothing but empty lines"))
     }
@@ -445,6 +471,9 @@ fn load_copy(server: &Arc<Server>, link: &Arc<Link>, wire: &mut Wire) -> io::Res
     keyspace.settings.copy_from(&server.keyspace.settings);
     link.hear();
     link.copied_bytes.store(0, Ordering::Relaxed);
+    let patience = server.config.settings().repl_timeout;
+    let patience = Duration::from_secs(patience.into());
+    wire.output.set_read_timeout(Some(patience))?;
     let length = head.parse().unwrap_or(0);
     link.copy_bytes.store(length, Ordering::Relaxed);
     let _loading = server.loading.begin_beside();
@@ -504,7 +533,9 @@ fn apply(server: &Arc<Server>, link: &Link, wire: Wire, offset: u64) -> io::Resu
 }
 
 fn follow_stream(mut applier: Applier<'_>, wire: Wire) -> io::Result<()> {
-    let Wire { mut output, input } = wire;
+    let Wire {
+        mut output, input, ..
+    } = wire;
     let Applier { server, stream, .. } = applier;
     let link = stream.link;
     let patience = Duration::from_secs(server.config.settings().repl_timeout.into());
@@ -548,14 +579,8 @@ fn follow_stream(mut applier: Applier<'_>, wire: Wire) -> io::Result<()> {
                 link.hear();
                 last_heard = Instant::now();
             }
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    // A process that was stopped and goes on finds its reads interrupted.
-                    io::ErrorKind::WouldBlock
-                        | io::ErrorKind::TimedOut
-                        | io::ErrorKind::Interrupted
-                ) => {}
+            // A process that was stopped and goes on finds its reads interrupted.
+            Err(error) if is_timeout(&error) || error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
         if link.is_stopped() {
@@ -676,12 +701,16 @@ impl Stream<'_> {
         }
     }
 
-    fn failed(name: &[u8], reply: &[u8]) {
+    fn failed(&self, name: &[u8], reply: &[u8]) {
         log::warning(format!(
             "== CRITICAL == This replica is sending an error to its primary: '{}' after processing the command '{}'",
             reply.escape_ascii(),
             name.escape_ascii()
         ));
+        if self.server.config.settings().propagation_error_behavior != PropagationError::Ignore {
+            log::warning("This replica ends, as it no longer has its primary's data.");
+            process::abort();
+        }
     }
 }
 
@@ -699,7 +728,7 @@ impl Source for Stream<'_> {
         if let Some(bytes) = reply.writer.output_mut().as_bytes()
             && bytes.starts_with(b"-")
         {
-            Stream::failed(args.word(0), bytes);
+            self.failed(args.word(0), bytes);
         }
     }
 
@@ -791,7 +820,7 @@ impl Applier<'_> {
     fn take(&mut self, bytes: &[u8], spans: &[Span], args: &Args<'_>) {
         match dispatch::find(args) {
             Some(found) => self.lanes.take(bytes, spans, found),
-            None => Stream::failed(args.word(0), b"-ERR unknown command"),
+            None => self.stream.failed(args.word(0), b"-ERR unknown command"),
         }
     }
 }

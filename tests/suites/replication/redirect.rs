@@ -87,9 +87,22 @@ fn clients_wait_while_the_primary_is_handed_over() {
         let told = super::ask(&primary, "INFO replication");
         told.contains("master_failover_state:failover-in-progress")
     });
-    wire.send(b"SET a 2\r\n");
+    assert!(
+        super::ask(&primary, "INFO clients").contains("paused_reason:failover_in_progress\r\n")
+    );
+    let [mut plain, mut gone] = [primary.connect(), primary.connect()];
+    for writer in [&mut wire, &mut plain, &mut gone] {
+        writer.send(b"SET a 2\r\n");
+    }
+    // Whoever leaves while the pause lasts is missed.
+    drop(gone);
+    eventually("the one that left is not listed", || {
+        super::field(&primary, "clients", "connected_clients") == 3
+    });
     replica.signal("CONT");
     let told = wire.reply().expect("an answer");
     let expected = format!("-REDIRECT 127.0.0.1:{}\r\n", target.port());
     assert_eq!(String::from_utf8_lossy(&told), expected);
+    let told = plain.reply().expect("an answer");
+    assert!(told.starts_with(b"-READONLY"));
 }

@@ -251,6 +251,43 @@ fn a_stream_that_breaks_off_within_a_command_is_asked_for_again() {
     assert_eq!(field(&primary, "stats", "sync_full"), 1);
 }
 
+/// A primary that accepts and says nothing is left after `repl-timeout`, also if that is shortened meanwhile.
+#[test]
+fn a_silent_primary_is_left() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let replica = Server::ferrite(&options());
+    follow_at(&replica, listener.local_addr().expect("it has an address"));
+    eventually("it waits for an answer", || {
+        ask(&replica, "ROLE").contains("handshake")
+    });
+    ask(&replica, "CONFIG SET repl-timeout 1");
+    eventually("it does not wait for ever", || {
+        replica
+            .log()
+            .contains("Timeout connecting to the PRIMARY...")
+    });
+}
+
+/// What fails on a replica is logged, and ends it if that is wanted.
+#[test]
+fn what_fails_on_a_replica_is_logged_and_may_end_it() {
+    let primary = Server::ferrite(&options());
+    let mut replica = Server::ferrite(&options());
+    follow(&replica, &primary);
+    in_step(&primary, &replica);
+    assert_eq!(ask(&primary, "DEBUG REPLICATE no-command one"), "+OK\r\n");
+    ask(&primary, "SET a 1");
+    in_step(&primary, &replica);
+    let log = replica.log();
+    assert!(
+        log.contains("== CRITICAL ==") && log.contains("'no-command'"),
+        "{log}"
+    );
+    ask(&replica, "CONFIG SET propagation-error-behavior panic");
+    ask(&primary, "DEBUG REPLICATE no-command two");
+    assert!(replica.wait(Duration::from_secs(20)).is_some());
+}
+
 #[test]
 fn a_wrong_password_is_tried_with_pauses_until_it_is_right() {
     for &program in PROGRAMS {

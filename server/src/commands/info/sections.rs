@@ -181,8 +181,8 @@ pub(super) fn clients(facts: &mut Facts<'_, '_>, lines: &mut Lines) {
             lines.add("paused_actions", "none");
             lines.add("paused_timeout_milliseconds", 0);
         }
-        Some((until, all)) => {
-            lines.add("paused_reason", "client_pause");
+        Some((reason, until, all)) => {
+            lines.add("paused_reason", reason);
             lines.add("paused_actions", if all { "all" } else { "write" });
             lines.add("paused_timeout_milliseconds", (until - now).max(0));
         }
@@ -342,7 +342,9 @@ pub(super) fn persistence(facts: &mut Facts<'_, '_>, lines: &mut Lines) {
     );
     let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
     let time = |time: &std::sync::atomic::AtomicI64| time.load(Ordering::Relaxed);
-    lines.add("rdb_bgsave_in_progress", u8::from(saving));
+    // A full sync is one too, as where it is made by the same means.
+    let copying = server.replication.is_copying();
+    lines.add("rdb_bgsave_in_progress", u8::from(saving || copying));
     lines.add("rdb_last_save_time", time(&snapshots.last_save));
     let status = match snapshots.last_ok() {
         true => "ok",

@@ -4,7 +4,7 @@ use std::{
     fs::File,
     io::{self, BufWriter, Cursor, Read},
     path::Path,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
 };
 
 use storage::{db::Db, snapshot::Ready};
@@ -73,7 +73,8 @@ pub(super) fn write(
     form: Form,
     at_cut: impl FnOnce(),
 ) -> io::Result<()> {
-    let progress = || snapshot::go_on(server, &server.aof.status.cancelled);
+    let cancelled = &server.aof.status.cancelled;
+    let progress = || snapshot::go_on(server, || cancelled.load(Ordering::Relaxed));
     match form {
         Form::Snapshot => snapshot::write(server, path, Purpose::LogBase, at_cut, progress),
         Form::Commands => write_commands(server, path, at_cut, progress),
