@@ -135,21 +135,31 @@ impl RequestParser {
 /// Requests of one connection, and of one kind of client, mostly begin like the one before.
 #[derive(Clone, Copy, Debug)]
 pub struct Lead {
-    bytes: u128,
-    mask: u128,
+    bytes: [u64; LEAD_WORDS],
+    mask: [u64; LEAD_WORDS],
     count: usize,
     name: Span,
 }
 
+const LEAD_WORDS: usize = 3;
+const LEAD_BYTES: usize = LEAD_WORDS * size_of::<u64>();
+
 impl Lead {
     /// Of a request with these words, if it begins in the ordinary way and briefly: `*` and `$` with a digit each.
     pub fn of(input: &[u8], words: &[Span]) -> Option<Lead> {
-        let (first, name) = (input.first_chunk()?, *words.first()?);
+        let name = *words.first()?;
         let end = name.end as usize + 2;
-        let is_ordinary = input[0] == b'*' && name.start == 8 && end <= size_of::<u128>();
-        let mask = u128::MAX >> (128 - 8 * end.min(16));
-        is_ordinary.then(|| Lead {
-            bytes: u128::from_le_bytes(*first) & mask,
+        if input.len() < LEAD_BYTES || input[0] != b'*' || name.start != 8 || end > LEAD_BYTES {
+            return None;
+        }
+        let (mut bytes, mut mask) = ([0; LEAD_WORDS], [0; LEAD_WORDS]);
+        for index in 0..end {
+            let (word, shift) = (index / 8, 8 * (index % 8));
+            bytes[word] |= u64::from(input[index]) << shift;
+            mask[word] |= 0xff << shift;
+        }
+        Some(Lead {
+            bytes,
             mask,
             count: words.len(),
             name,
@@ -158,9 +168,14 @@ impl Lead {
 
     #[inline(always)]
     fn begins(&self, input: &[u8]) -> bool {
-        input
-            .first_chunk()
-            .is_some_and(|first| u128::from_le_bytes(*first) & self.mask == self.bytes)
+        let Some(first) = input.first_chunk::<LEAD_BYTES>() else {
+            return false;
+        };
+        let mut difference = 0;
+        for (index, word) in first.as_chunks().0.iter().enumerate() {
+            difference |= (u64::from_le_bytes(*word) & self.mask[index]) ^ self.bytes[index];
+        }
+        difference == 0
     }
 }
 

@@ -57,6 +57,8 @@ fn first_key_of(command: &Command) -> Option<usize> {
         Place::At(index) | Place::Pair { first: index } | Place::Range { first: index, .. } => {
             Some(index)
         }
+        // If there are any.
+        Place::Count { at } | Place::CountPairs { at } => Some(at + 1),
         _ => None,
     }
 }
