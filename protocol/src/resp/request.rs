@@ -153,9 +153,9 @@ impl Lead {
             return None;
         }
         let (mut bytes, mut mask) = ([0; LEAD_WORDS], [0; LEAD_WORDS]);
-        for index in 0..end {
+        for (index, byte) in input[..end].iter().enumerate() {
             let (word, shift) = (index / 8, 8 * (index % 8));
-            bytes[word] |= u64::from(input[index]) << shift;
+            bytes[word] |= u64::from(*byte) << shift;
             mask[word] |= 0xff << shift;
         }
         Some(Lead {
