@@ -11,6 +11,9 @@
 /// Most steps for one match; about 20 ms.
 const STEP_BUDGET: usize = 1 << 22;
 
+/// Runs of stars that a pattern may have and match; as many as in Valkey.
+const MOST_STARS: usize = 1000;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Case {
     Sensitive,
@@ -76,6 +79,7 @@ impl<'p> Glob<'p> {
         let (mut pattern, mut rest) = (self.pattern, text);
         // Where to go on after a mismatch: the pattern behind the last star, and the text it was tried on.
         let mut retry: Option<(&[u8], &[u8])> = None;
+        let mut stars = 0;
         for _ in 0..STEP_BUDGET {
             if let [b'*', after @ ..] = pattern {
                 if after.is_empty() {
@@ -83,6 +87,12 @@ impl<'p> Glob<'p> {
                 }
                 pattern = after;
                 retry = Some((pattern, rest));
+                if !after.starts_with(b"*") {
+                    stars += 1;
+                }
+                if stars > MOST_STARS {
+                    return false;
+                }
                 continue;
             }
             match (Token::read(pattern), rest.split_first()) {
@@ -233,6 +243,15 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn patterns_of_too_many_stars_match_nothing() {
+        let text = vec![b'a'; 5000];
+        let many = |stars| Glob::new(&b"*?".repeat(stars), Case::Sensitive).matches(&text);
+        assert!(many(1000));
+        assert!(!many(1001));
+        assert!(Glob::new(&[b'*'; 2000], Case::Sensitive).matches(&text));
+    }
 
     #[test]
     fn patterns_match_what_the_original_matches() {

@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use storage::{
     changes::Changes,
     keyspace::{Garbage, Keyspace},
+    removal::Removal,
     time::Timestamp,
 };
 use tokio::sync::{Notify, watch};
@@ -224,6 +225,13 @@ impl Server {
             from.rdb_version_check == RdbVersionCheck::Relaxed,
             Ordering::Relaxed,
         );
+        for (why, lazy) in [
+            (Removal::Expired, from.lazyfree_lazy_expire),
+            (Removal::Evicted, from.lazyfree_lazy_eviction),
+            (Removal::Implicit, from.lazyfree_lazy_server_del),
+        ] {
+            self.keyspace.removals.set_lazy(why, lazy);
+        }
         self.keyspace.eviction.configure(memory::options(&from));
         self.command_log.configure(&from);
         self.scripting

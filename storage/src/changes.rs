@@ -285,6 +285,11 @@ impl Changes {
         }
     }
 
+    /// Logs the command as the client sent it after all.
+    pub fn log_verbatim(&mut self) {
+        self.effects = Own::Verbatim;
+    }
+
     /// Keeps the command out of the log although it changed something.
     pub fn log_nothing(&mut self) {
         if matches!(self.effects, Own::Verbatim) {

@@ -26,6 +26,7 @@ use crate::{
     changes::{CommandLog, Listeners},
     eviction::Eviction,
     hash,
+    removal::Removals,
     shard::Shard,
     value::{Settings, Value},
 };
@@ -85,6 +86,7 @@ pub struct Keyspace {
     beyond_cache: AtomicBool,
     pub statistics: Statistics,
     pub settings: Settings,
+    pub removals: Removals,
     pub eviction: Eviction,
     freer: Option<Mutex<Sender<Garbage>>>,
     log: OnceLock<Box<dyn CommandLog>>,
@@ -153,6 +155,7 @@ impl Keyspace {
             beyond_cache: AtomicBool::new(false),
             statistics: Statistics::default(),
             settings: Settings::default(),
+            removals: Removals::default(),
             eviction: Eviction::default(),
             freer: freer.map(Mutex::new),
             log: OnceLock::new(),

@@ -22,6 +22,7 @@ pub mod item_note;
 pub mod keyspace;
 pub mod lent;
 pub mod rdb;
+pub mod removal;
 pub mod shard;
 pub mod snapshot;
 pub mod table;

@@ -210,3 +210,32 @@ fn nothing_is_lost_or_served_twice() {
     assert_eq!(taken.len() + left, PRODUCERS * EACH, "an element was lost");
     await_blocked(&server, 0);
 }
+
+#[test]
+fn what_has_expired_when_a_transaction_ends_serves_nobody() {
+    let server = Server::start(&Options::new().set("enable-debug-command", "yes"));
+    for (pop, add) in [("BLPOP k 1", "RPUSH k a"), ("BZPOPMIN k 1", "ZADD k 1 a")] {
+        let (mut waiting, mut writer) = (server.connect(), server.connect());
+        block(&server, &mut waiting, pop, 1);
+        for line in ["MULTI", add, "PEXPIRE k 20", "DEBUG SLEEP 0.1", "EXEC"] {
+            writer.line(line);
+        }
+        await_blocked(&server, 1);
+        expect(&mut waiting, "*-1\r\n");
+        assert_eq!(writer.line("EXISTS k"), ":0\r\n");
+    }
+}
+
+#[test]
+fn a_script_does_not_wait_for_replicas() {
+    let server = Server::start(&Options::new());
+    let mut wire = server.connect();
+    assert_eq!(
+        wire.line("EVAL \"return redis.call('WAIT','1','0')\" 0"),
+        ":0\r\n"
+    );
+    assert_eq!(
+        wire.line("EVAL \"return redis.call('WAITAOF','0','1','0')\" 0"),
+        "*2\r\n:0\r\n:0\r\n"
+    );
+}

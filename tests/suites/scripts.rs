@@ -199,3 +199,63 @@ fn scripts_choose_who_is_told_of_what_they_do() {
 fn scripts_of_valkey_choose_likewise() {
     replication_is_chosen(Server::valkey);
 }
+
+#[test]
+fn libraries_register_functions_when_they_are_loaded_only_and_in_time() {
+    let late = "#!lua name=late\nlocal lib = redis\nserver.register_function('f', function() \
+                lib.register_function('g', function() end) end)";
+    let endless = "#!lua name=endless\nwhile true do end";
+    let server = Server::start(&Options::new());
+    let mut wire = server.connect();
+    assert_eq!(wire.command(&["FUNCTION", "LOAD", late]), b"$4\r\nlate\r\n");
+    let reply = wire.line("FCALL f 0");
+    assert!(
+        reply.starts_with(
+            "-ERR server.register_function can only be called on FUNCTION LOAD command"
+        ),
+        "{reply}"
+    );
+    assert_eq!(
+        wire.command(&["FUNCTION", "LOAD", endless]),
+        b"-ERR Error registering functions: ERR FUNCTION LOAD timeout\r\n"
+    );
+}
+
+#[test]
+fn function_subcommands_are_named_as_they_came() {
+    for (line, name) in [
+        ("function restore a b c", "restore"),
+        ("Function Flush sync x", "Flush"),
+    ] {
+        let expected = format!(
+            "-ERR unknown subcommand or wrong number of arguments for '{name}'. Try FUNCTION HELP.\r\n"
+        );
+        check(&[(line, &expected)]);
+    }
+}
+
+#[test]
+fn replicas_run_what_says_that_it_does_no_harm() {
+    let server = Server::start(&Options::new());
+    let mut wire = server.connect();
+    let code = "#!lua name=l\n\
+                server.register_function('plain', function() return 1 end)\n\
+                server.register_function{function_name='reads', callback=function() return 2 end, flags={'no-writes'}}\n\
+                server.register_function{function_name='stale', callback=function() \
+                return server.call('get', 'x') end, flags={'no-writes', 'allow-stale'}}";
+    wire.command(&["FUNCTION", "LOAD", code]);
+    wire.line("REPLICAOF 127.0.0.1 1");
+    let read_only = "-READONLY You can't write against a read only replica.\r\n";
+    let down =
+        "-MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.\r\n";
+    assert_eq!(wire.line("FCALL plain 0"), read_only);
+    assert_eq!(wire.line("FCALL reads 0"), ":2\r\n");
+    assert_eq!(wire.line("FCALL stale 0"), "$-1\r\n");
+    wire.line("CONFIG SET replica-serve-stale-data no");
+    assert_eq!(wire.line("FCALL plain 0"), read_only);
+    assert_eq!(wire.line("FCALL reads 0"), down);
+    assert_eq!(wire.line("EVAL \"return 1\" 0"), down);
+    let refused = "-ERR Can not execute the command on a stale replica script: on @user_function:";
+    let reply = wire.line("FCALL stale 0");
+    assert!(reply.starts_with(refused), "{reply}");
+}

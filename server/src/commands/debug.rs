@@ -13,11 +13,12 @@ use storage::{
     db::{Db, access_clock},
     entry::Meta,
     keyspace::Key,
-    value::number,
+    value::{ValueRef, list::ListEncoding, number},
 };
 
 use super::{config::peer, database, object};
 use crate::{
+    config::memory_size,
     digest::Digest,
     dispatch::{
         args::Args,
@@ -27,7 +28,7 @@ use crate::{
     },
     log,
     persistence::{aof, loader::Existing, recovery, snapshot},
-    server::Server,
+    server::{self, Server},
     session::Session,
 };
 
@@ -98,6 +99,13 @@ const HELP: &[(&str, usize, usize, &str, &str)] = &[
         "Answers with a value of this type of the protocol.",
     ),
     (
+        "QUICKLIST-PACKED-THRESHOLD",
+        3,
+        3,
+        "<size>",
+        "Accepts the size of elements that have a node of their own elsewhere. Has no effect.",
+    ),
+    (
         "RELOAD",
         2,
         usize::MAX,
@@ -134,6 +142,9 @@ const HELP: &[(&str, usize, usize, &str, &str)] = &[
     ),
     ("STRUCTSIZE", 2, 2, "", "Returns the sizes of structures."),
 ];
+
+/// What QUICKLIST-PACKED-THRESHOLD takes at most, in bytes.
+const PACKED_THRESHOLD_MAX: u64 = (1 << 32) - (1 << 20);
 
 fn debug(session: &mut Session, db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
     let settings = session.server.config.settings();
@@ -186,12 +197,20 @@ fn debug(session: &mut Session, db: &mut Db<'_>, args: &Args<'_>, reply: &mut Re
             log::warning(format!("DEBUG LOG: {text}"));
             reply.ok();
         }
-        "OBJECT" => describe(db, args.key(2), reply)?,
+        "OBJECT" => describe(session, db, args.key(2), reply)?,
         "POPULATE" => {
             populate(session, db, args)?;
             reply.ok();
         }
         "PROTOCOL" => return write_protocol(args, reply),
+        "QUICKLIST-PACKED-THRESHOLD" => {
+            if memory_size::parse(args.word(2)).is_none_or(|size| size > PACKED_THRESHOLD_MAX) {
+                return Err(Error::general(
+                    "argument must be a memory value bigger than 1 and smaller than 4gb",
+                ));
+            }
+            reply.ok();
+        }
         "RELOAD" => {
             reload(session, db, args)?;
             reply.ok();
@@ -218,6 +237,9 @@ fn debug(session: &mut Session, db: &mut Db<'_>, args: &Args<'_>, reply: &mut Re
                 .and_then(|text| text.parse::<f64>().ok())
                 .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
             sleep(&session.server, seconds.unwrap_or_default());
+            if !session.flags.in_exec && !session.flags.in_script {
+                db.set_now(server::now());
+            }
             reply.ok();
         }
         "STRUCTSIZE" => reply.simple(&format!(
@@ -366,7 +388,7 @@ fn empty(server: &Server, db: &mut Db<'_>) {
 }
 
 /// The figures of an entry, in the one line that tests take apart.
-fn describe(db: &mut Db<'_>, key: Key<'_>, reply: &mut Reply) -> Result {
+fn describe(session: &Session, db: &mut Db<'_>, key: Key<'_>, reply: &mut Reply) -> Result {
     let held = db.is_locked();
     if !held {
         db.try_lock(key.hash)?;
@@ -376,13 +398,27 @@ fn describe(db: &mut Db<'_>, key: Key<'_>, reply: &mut Reply) -> Result {
     let hides_expired = !db.repeats();
     db.expire_nothing();
     let line = db.peek(key).map(|entry| {
-        format!(
+        let mut line = format!(
             "Value at:0x0 refcount:1 encoding:{} serializedlength:{} lru:{} lru_seconds_idle:{}",
             object::encoding(entry),
             entry.memory_bytes(),
             entry.access(),
             clock.wrapping_sub(entry.access())
-        )
+        );
+        if let ValueRef::List(list) = entry.value()
+            && list.encoding() == ListEncoding::Quicklist
+        {
+            let settings = session.server.config.settings();
+            let nodes = list.chunk_count();
+            line += &format!(
+                " ql_nodes:{nodes} ql_avg_node:{:.2} ql_listpack_max:{} ql_compressed:{} ql_uncompressed_size:{}",
+                list.len() as f64 / nodes as f64,
+                settings.list_max_listpack_size,
+                u8::from(settings.list_compress_depth > 0),
+                entry.memory_bytes()
+            );
+        }
+        line
     });
     if hides_expired {
         db.expire_as_usual();

@@ -10,6 +10,7 @@ use storage::{
     entry::Meta,
     eviction,
     rdb::{self, Dialect, Limits, VersionCheck},
+    removal::Removal,
     time::Timestamp,
     value::{Value, ValueRef},
 };
@@ -189,7 +190,7 @@ fn restore(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
     {
         if deleted {
             db.changed(key, EventClass::Generic, "del");
-            db.changes.log_instead(&[b"DEL", key.bytes]);
+            db.log_removal_instead(key, Removal::Implicit);
         }
         reply.ok();
         return Ok(());

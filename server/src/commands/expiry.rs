@@ -1,6 +1,6 @@
 //! When keys expire: EXPIRE and its relatives, TTL and its, PERSIST.
 
-use storage::{changes::EventClass, db::Db, time::Timestamp};
+use storage::{changes::EventClass, db::Db, removal::Removal, time::Timestamp};
 
 use super::deadline::{self, Base, Unit};
 use crate::dispatch::{
@@ -125,7 +125,7 @@ fn set_deadline(
     if deadline <= db.expired_by() && db.keyspace().deletes_expired() {
         db.delete(key);
         db.changed(key, EventClass::Expired, "expired");
-        db.changes.log_instead(&[b"DEL", key.bytes]);
+        db.log_removal_instead(key, Removal::Expired);
     } else {
         db.set_deadline(key, Some(deadline));
         db.changed(key, EventClass::Generic, "expire");

@@ -82,6 +82,7 @@ fn fcall(
         keys,
         read_only: described.flags.no_writes,
         allow_oom: described.flags.allow_oom,
+        allow_stale: described.flags.allow_stale,
     };
     scripting::run(session, db, &call, reply)
 }
@@ -164,8 +165,10 @@ const FLUSH: Command = Command {
 };
 
 fn flush(session: &mut Session, db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
-    let known = args.is(2, "SYNC") || args.is(2, "ASYNC");
-    if args.len() > 3 || args.len() == 3 && !known {
+    if args.len() > 3 {
+        return Err(too_many(args));
+    }
+    if args.len() == 3 && !args.is(2, "SYNC") && !args.is(2, "ASYNC") {
         return Err(Error::from_static(
             "ERR FUNCTION FLUSH only supports SYNC|ASYNC option",
         ));
@@ -175,6 +178,16 @@ fn flush(session: &mut Session, db: &mut Db<'_>, args: &Args<'_>, reply: &mut Re
     db.changes.dirty += 1;
     reply.ok();
     Ok(())
+}
+
+/// There are more words than the subcommand knows.
+fn too_many(args: &Args<'_>) -> Error {
+    let text = [
+        b"unknown subcommand or wrong number of arguments for '".as_slice(),
+        args.word(1),
+        b"'. Try FUNCTION HELP.",
+    ];
+    Error::general(text.concat())
 }
 
 const HELP: Command = Command {
@@ -334,9 +347,7 @@ const RESTORE: Command = Command {
 
 fn restore(session: &mut Session, db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
     if args.len() > 4 {
-        return Err(Error::from_static(
-            "ERR unknown subcommand or wrong number of arguments for 'RESTORE'. Try FUNCTION HELP.",
-        ));
+        return Err(too_many(args));
     }
     let policies = [
         ("APPEND", Policy::Append),

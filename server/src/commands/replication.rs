@@ -454,7 +454,8 @@ fn read_timeout(args: &Args<'_>, index: usize) -> Result<i64> {
 /// # Errors
 /// CLIENT UNBLOCK ended the waiting so.
 fn go_on_waiting(session: &mut Session, timeout_ms: i64, first: impl FnOnce()) -> Result<bool> {
-    if session.flags.in_exec || session.flags.from_primary {
+    let flags = &session.flags;
+    if flags.in_exec || flags.in_script || flags.from_primary {
         return Ok(false);
     }
     if session.client.patience_is(WaitState::Interrupted) {

@@ -38,7 +38,7 @@ fn scan(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
     let shard_count = db.keyspace().shard_count() as u64;
     let mut shard = cursor >> CURSOR_BITS;
     let mut within = cursor & ((1 << CURSOR_BITS) - 1);
-    let mut found: Vec<Box<[u8]>> = Vec::new();
+    let (mut found, mut expired) = (Vec::<Box<[u8]>>::new(), Vec::<Box<[u8]>>::new());
     let mut budget = options.count;
     let mut empty = 0;
     while shard < shard_count && budget > 0 && empty < SCAN_EMPTY {
@@ -49,8 +49,12 @@ fn scan(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
                 let wanted = options
                     .value_type
                     .is_none_or(|wanted| wanted.eq_ignore_ascii_case(type_name(entry)));
-                if wanted && !entry.is_expired(now) && options.matches(entry.key()) {
-                    found.push(entry.key().into());
+                if wanted && options.matches(entry.key()) {
+                    let keys = match entry.is_expired(now) {
+                        true => &mut expired,
+                        false => &mut found,
+                    };
+                    keys.push(entry.key().into());
                 }
             });
             budget = budget.saturating_sub(visited);
@@ -64,6 +68,7 @@ fn scan(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
             shard += 1;
         }
     }
+    db.expire_each(&expired)?;
     let next = if shard >= shard_count {
         0
     } else {
@@ -304,19 +309,24 @@ fn randomkey(db: &mut Db<'_>, _args: &Args<'_>, reply: &mut Reply) -> Result {
     let (index, now) = (db.index(), db.now());
     let shards = db.keyspace().shard_count();
     let start = server::random_word() as usize % shards;
-    // From a random shard on, the first that has a live key; expired ones in the way are skipped.
-    let mut found: Option<Box<[u8]>> = None;
+    // From a random shard on, the first that has a live key; expired ones in the way are deleted.
+    let (mut found, mut expired) = (None::<Box<[u8]>>, Vec::<Box<[u8]>>::new());
     for step in [start, 0] {
         found = db.each_shard(step, |_, shard| {
             (0..SAMPLES).find_map(|_| {
                 let (_, entry) = shard.tables[index].sample(server::random_word())?;
-                (!entry.is_expired(now)).then(|| entry.key().into())
+                if entry.is_expired(now) {
+                    expired.push(entry.key().into());
+                    return None;
+                }
+                Some(entry.key().into())
             })
         })?;
         if found.is_some() {
             break;
         }
     }
+    db.expire_each(&expired)?;
     match found {
         Some(key) => reply.bulk(&key),
         None => reply.null(),

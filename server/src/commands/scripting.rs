@@ -168,6 +168,7 @@ fn run(
         keys,
         read_only: promise == Promise::ReadOnly || script.flags.no_writes,
         allow_oom: script.flags.allow_oom,
+        allow_stale: script.flags.allow_stale,
     };
     scripting::run(session, db, &call, reply)
 }

@@ -273,12 +273,12 @@ directives! {
         /// Keeps expired keys while data is imported.
         import_mode: bool = yes_no(false), "import-mode", AtRunTime,
             AcceptedWithoutEffect("expired keys always go");
-        /// Frees evicted values in the background.
-        lazyfree_lazy_eviction: bool = yes_no(true), "lazyfree-lazy-eviction", AtRunTime, BACKGROUND_FREEING;
-        /// Frees expired values in the background.
-        lazyfree_lazy_expire: bool = yes_no(true), "lazyfree-lazy-expire", AtRunTime, BACKGROUND_FREEING;
-        /// Frees overwritten values in the background.
-        lazyfree_lazy_server_del: bool = yes_no(true), "lazyfree-lazy-server-del", AtRunTime, BACKGROUND_FREEING;
+        /// Says UNLINK instead of DEL of evicted keys to replicas and the append-only file.
+        lazyfree_lazy_eviction: bool = yes_no(true), "lazyfree-lazy-eviction", AtRunTime, Effective;
+        /// Says UNLINK instead of DEL of expired keys to replicas and the append-only file.
+        lazyfree_lazy_expire: bool = yes_no(true), "lazyfree-lazy-expire", AtRunTime, Effective;
+        /// Says UNLINK instead of DEL to replicas and the append-only file of keys that SPOP emptied and RESTORE found expired.
+        lazyfree_lazy_server_del: bool = yes_no(true), "lazyfree-lazy-server-del", AtRunTime, Effective;
         /// Frees what DEL deletes in the background.
         lazyfree_lazy_user_del: bool = yes_no(true), "lazyfree-lazy-user-del", AtRunTime, BACKGROUND_FREEING;
         /// Frees what FLUSHALL and FLUSHDB delete in the background.

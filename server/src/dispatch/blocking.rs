@@ -320,6 +320,8 @@ pub fn expand_for(
 #[cold]
 pub fn serve(server: &Server, db: &mut Db<'_>) {
     let selected = db.index();
+    // A transaction may have taken long. What is served is logged apart, as commands of their own.
+    db.set_now(db.now().max(server::now()));
     let mut all = std::mem::take(&mut db.changes);
     let mut ready: VecDeque<ChangedKey> = all.ready.drain(..).collect();
     let mut unserved: Vec<ChangedKey> = Vec::new();
@@ -350,10 +352,7 @@ fn serve_key(server: &Server, db: &mut Db<'_>, changed: &ChangedKey, all: &mut C
     let wanted_missing = waiting.iter().any(|waiting| waiting.wants_missing);
     for Waiting { client, .. } in waiting {
         db.begin();
-        let there = db.entry_mut(key).map(|entry| entry.look().value_type());
-        // It may have been found expired.
-        db.collect_effects_of_nothing();
-        all.absorb(std::mem::take(&mut db.changes));
+        let there = db.peek(key).map(|entry| entry.value_type());
         if there.is_none() && !wanted_missing {
             break;
         }
@@ -406,6 +405,7 @@ fn serve_one(
     let mut reply = Reply::new(ReplyWriter::new(waiter.version));
     let command = waiter.request.registered.command;
     let changer = db.set_client(client.id);
+    db.log_effects();
     db.begin();
     let outcome = attempt(
         server,

@@ -206,11 +206,21 @@ fn check_replication(session: &Session, command: &Command) -> Result {
     if concerns(session, command, Command::is_write) {
         return check_writes(session);
     }
+    if concerns(session, command, |command| !command.has(Flag::Stale)) {
+        return check_fresh(session);
+    }
+    Ok(())
+}
+
+/// Whether the session may see data that may be old.
+///
+/// # Errors
+/// This server is a replica out of touch with its primary, and it may not.
+pub fn check_fresh(session: &Session) -> Result {
     let server = &session.server;
     if server.replication.is_stale()
-        && !session.flags.from_primary
+        && !session.repeats()
         && !server.config.settings().replica_serve_stale_data
-        && concerns(session, command, |command| !command.has(Flag::Stale))
     {
         return Err(Error::PRIMARY_DOWN);
     }
@@ -241,19 +251,6 @@ pub fn check_writes(session: &Session) -> Result {
         return Err(Error::NO_REPLICAS);
     }
     Ok(())
-}
-
-/// As [`check_writes`] for a script that says that it writes, before it begins.
-pub fn check_writing_script(session: &Session) -> Result {
-    const REFUSED: Error =
-        Error::from_static("READONLY You can not run script with write flag on readonly replica.");
-    check_writes(session).map_err(|error| {
-        if error == Error::READ_ONLY {
-            REFUSED
-        } else {
-            error
-        }
-    })
 }
 
 /// In RESP2 a subscriber could not tell replies from messages, so few commands are allowed.

@@ -27,6 +27,7 @@ use storage::{
     db::Db,
     effects::Effects,
     rdb::file::FileWriter,
+    removal::Removal,
 };
 
 pub use self::maintenance::{enforce_limits, finish, maintain, tell_lagging, wait_for_replicas};
@@ -262,7 +263,7 @@ impl Replication {
                 for (database, key) in lost {
                     self.append(&Effects::of(
                         database,
-                        [b"DEL".as_slice(), &key].into_iter(),
+                        [server.keyspace.removals.command(Removal::Expired), &key].into_iter(),
                     ));
                 }
             }

@@ -389,6 +389,11 @@ fn natives(lua: &Lua, server: &Arc<Server>, state: &Rc<State>) -> mlua::Result<T
     table.raw_set("redis", api::table(lua, server, state)?)?;
     let registry = state.clone();
     let register = native(lua, move |_, args| {
+        if !registry.running.is_limited() {
+            return Err(Failure::from(Problem::reply(
+                "ERR server.register_function can only be called on FUNCTION LOAD command",
+            )));
+        }
         let registering = register(&args)?;
         registry.registered.borrow_mut().push(registering);
         Ok(MultiValue::new())

@@ -21,7 +21,7 @@ pub(super) enum Problem {
     Misuse(Vec<u8>),
     /// An argument, by its number, that a function cannot use, and why.
     Argument(usize, String),
-    /// The script must end, whatever it does to go on: by SCRIPT KILL, or by FUNCTION KILL.
+    /// The script must end, whatever it does to go on: by SCRIPT KILL, by FUNCTION KILL, or for its time.
     Killed(Killed),
 }
 
@@ -30,6 +30,8 @@ pub(super) enum Problem {
 pub(super) enum Killed {
     Script,
     Function,
+    /// A library that takes too long to register its functions.
+    Library,
 }
 
 impl fmt::Display for Problem {
@@ -59,6 +61,7 @@ impl Problem {
             Problem::Argument(_, why) => why.as_bytes(),
             Problem::Killed(Killed::Script) => b"ERR Script killed by user with SCRIPT KILL.",
             Problem::Killed(Killed::Function) => b"ERR Script killed by user with FUNCTION KILL.",
+            Problem::Killed(Killed::Library) => b"ERR FUNCTION LOAD timeout",
         }
     }
 

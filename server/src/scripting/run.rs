@@ -51,6 +51,7 @@ const UNKNOWN: Error = Error::from_static("ERR Unknown command called from scrip
 const WRONG_ARITY: Error =
     Error::from_static("ERR Wrong number of args calling command from script");
 const NOT_ALLOWED: Error = Error::from_static("ERR This Valkey command is not allowed from script");
+const STALE: Error = Error::from_static("ERR Can not execute the command on a stale replica");
 const WRITES_REFUSED: Error =
     Error::from_static("ERR Write commands are not allowed from read-only scripts.");
 
@@ -66,6 +67,8 @@ pub struct Call<'a> {
     pub read_only: bool,
     /// It may run without memory to spare.
     pub allow_oom: bool,
+    /// It may run on a replica that is out of touch.
+    pub allow_stale: bool,
 }
 
 /// What is called.
@@ -89,6 +92,21 @@ impl Call<'_> {
             Program::Function(..) => true,
         };
         says_what_it_does && !self.read_only
+    }
+
+    /// Whether it may do now what it says it does, but for memory.
+    fn check(&self, session: &Session) -> Result {
+        let writes = self.announces_writes() && !session.repeats();
+        if writes {
+            gates::check_writes(session)?;
+        }
+        if !self.allow_stale {
+            gates::check_fresh(session)?;
+        }
+        match Trouble::now(&session.server) {
+            Some(trouble) if writes => Err(trouble.script_error()),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -118,14 +136,9 @@ pub fn run(session: &mut Session, db: &mut Db<'_>, call: &Call<'_>, reply: &mut 
         Program::Script(script) => (compile(&interpreter, script)?, None),
         Program::Function(library, name) => (interpreter.function(library, name)?, Some(name)),
     };
+    call.check(session)?;
     if call.needs_room() && db.is_out_of_memory() {
         return Err(Error::OUT_OF_MEMORY);
-    }
-    if call.announces_writes() && !session.repeats() {
-        gates::check_writing_script(session)?;
-        if let Some(trouble) = Trouble::now(&session.server) {
-            return Err(trouble.script_error());
-        }
     }
     let (keys, arguments) = arguments(&interpreter, call).map_err(|error| lua_failed(&error))?;
     let locks_are_ours = !db.is_locked();
@@ -141,6 +154,7 @@ pub fn run(session: &mut Session, db: &mut Db<'_>, call: &Call<'_>, reply: &mut 
     state.readers.set(Readers::ALL);
     state.running.begin(threshold_ms, name, db.locked_shards());
     state.running.set_command(call.args);
+    session.flags.in_script = true;
     let database = session.database;
     state.set_caller(&session.user, database);
     let Buffers {
@@ -182,6 +196,7 @@ pub fn run(session: &mut Session, db: &mut Db<'_>, call: &Call<'_>, reply: &mut 
     db.select(database);
     db.set_readers(Readers::ALL);
     session.flags.hides_from_replicas = false;
+    session.flags.in_script = false;
     db.changes.absorb(changes);
     db.changes.log_nothing();
     if locks_are_ours && !db.changes.ready.is_empty() {
@@ -341,6 +356,9 @@ impl Commands<'_, '_, '_> {
             return Err(WRITES_REFUSED);
         }
         self.check_permissions(registered, args)?;
+        if !command.has(Flag::Stale) && gates::check_fresh(self.session).is_err() {
+            return Err(STALE);
+        }
         let may_go_on = self.wrote || self.allow_oom || !command.has(Flag::DenyOom);
         if !may_go_on && self.db.is_out_of_memory() {
             return Err(Error::OUT_OF_MEMORY);

@@ -141,6 +141,11 @@ impl Running {
         self.limited.set(true);
     }
 
+    /// Whether what runs, or ran last, is limited: a library is.
+    pub(super) fn is_limited(&self) -> bool {
+        self.limited.get()
+    }
+
     /// Nothing runs any more; what ran was limited.
     pub(super) fn stop(&self) {
         self.started.set(None);
@@ -172,7 +177,7 @@ impl Running {
     pub(super) fn look(&self, server: &Server) -> Option<Killed> {
         let started = self.started.get()?;
         if self.limited.get() {
-            return (started.elapsed() > self.threshold.get()).then_some(Killed::Function);
+            return (started.elapsed() > self.threshold.get()).then_some(Killed::Library);
         }
         if self.slow.borrow().is_none() {
             if self.threshold.get().is_zero() || started.elapsed() <= self.threshold.get() {

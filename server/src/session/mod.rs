@@ -89,6 +89,8 @@ pub struct Flags {
     pub in_transaction: bool,
     /// EXEC runs: what is written is part of its reply.
     pub in_exec: bool,
+    /// A script runs: what a command writes is for the script.
+    pub in_script: bool,
     /// It is shown all commands, and runs none on data itself.
     pub monitors: bool,
     /// The keys it reads are noted, see `tracking`.
@@ -116,6 +118,7 @@ impl Flags {
             handed_over: false,
             in_transaction: false,
             in_exec: false,
+            in_script: false,
             monitors: false,
             tracks_reads: false,
             caching: false,

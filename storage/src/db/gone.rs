@@ -4,9 +4,11 @@ use std::sync::atomic::Ordering;
 
 use super::{Db, Met, Touch};
 use crate::{
+    Held,
     changes::{Event, EventClass, Evicted, Listeners, Notice, Readers},
     entry::EntryRef,
     keyspace::Key,
+    removal::Removal,
     table::{Place, Table},
     value::{Text, hash::Hash},
 };
@@ -80,7 +82,34 @@ impl Db<'_> {
             .fetch_add(1, Ordering::Relaxed);
         self.touch_key(key);
         self.notify(key, EventClass::Expired, "expired");
-        self.log_deletion(key);
+        self.log_removal(key, Removal::Expired);
+    }
+
+    /// Deletes those of these keys that have expired: of keys whose locks are not held, or, if any are, all are.
+    ///
+    /// # Errors
+    /// A lock is held for long.
+    pub fn expire_each(&mut self, keys: &[Box<[u8]>]) -> Result<(), Held> {
+        if !self.keyspace.deletes_expired() {
+            return Ok(());
+        }
+        for key in keys {
+            let key = Key::new(key);
+            if self.is_locked() {
+                self.expire(key);
+                continue;
+            }
+            let mut before = std::mem::take(&mut self.changes);
+            let locked = self.try_lock(key.hash);
+            if locked.is_ok() {
+                self.expire(key);
+                self.unlock();
+                before.absorb(std::mem::take(&mut self.changes));
+            }
+            self.changes = before;
+            locked?;
+        }
+        Ok(())
     }
 
     /// Removes up to `limit` expired fields of a hash, and says so: how many. No use of the key.
@@ -155,7 +184,7 @@ impl Db<'_> {
             .fetch_add(1, Ordering::Relaxed);
         self.touch_key(key);
         self.notify(key, EventClass::Evicted, "evicted");
-        self.log_deletion(key);
+        self.log_removal(key, Removal::Evicted);
         Some(keys)
     }
 

@@ -81,9 +81,7 @@ impl Db<'_> {
     pub fn unlock(&mut self) {
         self.collect_effects_of_nothing();
         *self.dirty.get_mut() += std::mem::take(&mut self.changes.dirty);
-        if !self.effects.is_empty() {
-            self.log_effects();
-        }
+        self.log_effects();
         // Apart, since it is what nearly all commands hold.
         match std::mem::replace(&mut self.locked, Locked::None) {
             Locked::One(_, shard) => drop(shard),
@@ -93,8 +91,16 @@ impl Db<'_> {
         }
     }
 
+    /// Hands the log what was done so far under the locks that are held, apart from what follows.
+    #[inline]
+    pub fn log_effects(&mut self) {
+        if !self.effects.is_empty() {
+            self.append_effects();
+        }
+    }
+
     #[cold]
-    fn log_effects(&mut self) {
+    fn append_effects(&mut self) {
         if let Some(log) = self.keyspace.log() {
             log.append(&self.effects);
             self.has_logged = true;

@@ -5,6 +5,7 @@ use crate::{
     changes::{ChangedKey, Event, EventClass, Listeners, Notice, Readers},
     item_note,
     keyspace::Key,
+    removal::Removal,
 };
 
 impl Db<'_> {
@@ -154,11 +155,18 @@ impl Db<'_> {
         }
     }
 
-    pub(super) fn log_deletion(&mut self, key: Key<'_>) {
+    /// Logs that the key is gone, before what the client sent.
+    pub(super) fn log_removal(&mut self, key: Key<'_>, why: Removal) {
         if self.changes.listeners.contains(Listeners::LOG) {
-            let words = [b"DEL".as_slice(), key.bytes].into_iter();
+            let words = [self.keyspace.removals.command(why), key.bytes].into_iter();
             let deletions = &mut self.changes.deletions;
             deletions.push(self.index, Readers::ALL, words);
         }
+    }
+
+    /// Logs that the key is gone, instead of what the client sent.
+    pub fn log_removal_instead(&mut self, key: Key<'_>, why: Removal) {
+        let command = self.keyspace.removals.command(why);
+        self.changes.log_instead(&[command, key.bytes]);
     }
 }

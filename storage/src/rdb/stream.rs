@@ -100,7 +100,10 @@ pub fn read_image<R: Read>(reader: &mut Reader<R>, kind: u8) -> Result<StreamIma
     }
     let count = reader.length()?;
     for _ in 0..count {
-        let group = read_group(reader, kind)?;
+        let mut group = read_group(reader, kind)?;
+        if kind == kind::STREAM {
+            group.entries_read = image.entries_until(group.last_id);
+        }
         if image.groups.iter().any(|other| other.name == group.name) {
             return Err(BAD_GROUP);
         }
@@ -148,7 +151,7 @@ fn read_nodes<R: Read>(reader: &mut Reader<R>) -> Result<(Vec<Node>, Bounds), Er
 fn read_group<R: Read>(reader: &mut Reader<R>, kind: u8) -> Result<Group, Error> {
     let name = reader.owned_string()?;
     let last_id = read_id(reader)?;
-    // Minus one says that it cannot be told.
+    // Minus one says that it cannot be told; the oldest form says nothing.
     let entries_read = if kind == kind::STREAM {
         None
     } else {
@@ -224,6 +227,18 @@ fn read_consumer<R: Read>(
 }
 
 impl StreamImage {
+    /// How many entries a group has read whose last one is `id`, if that can be told where nothing is known of entries
+    /// that are gone.
+    fn entries_until(&self, id: Id) -> Option<u64> {
+        if self.len == 0 || id < self.first_id {
+            Some(0)
+        } else if id == self.last_id {
+            Some(self.len)
+        } else {
+            (id == self.first_id).then_some(1)
+        }
+    }
+
     /// The stream, with its blocks as the nodes were.
     ///
     /// # Errors
@@ -647,6 +662,24 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn what_a_group_of_an_old_file_has_read_is_told_by_its_last_id() {
+        let image = StreamImage {
+            len: 2,
+            first_id: (5, 0),
+            last_id: (6, 0),
+            entries_added: 2,
+            ..StreamImage::default()
+        };
+        let read = |id| image.entries_until(id);
+        assert_eq!(read((0, 0)), Some(0));
+        assert_eq!(read((5, 0)), Some(1));
+        assert_eq!(read((5, 1)), None);
+        assert_eq!(read((6, 0)), Some(2));
+        assert_eq!(read((7, 0)), None);
+        assert_eq!(StreamImage::default().entries_until((9, 9)), Some(0));
+    }
 
     fn image_of(entries: &[(Id, Vec<String>)]) -> StreamImage {
         let mut image = StreamImage {

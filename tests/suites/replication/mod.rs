@@ -10,6 +10,7 @@ mod redirect;
 mod restart;
 mod sentinel;
 mod slow;
+mod stream;
 mod trouble;
 
 use std::{net::SocketAddr, thread, time::Duration, time::Instant};
@@ -255,7 +256,7 @@ fn functions_that_may_write_are_refused_as_writes_are() {
     in_step(&primary, &replica);
     ask(&primary, "CONFIG SET min-replicas-to-write 2");
     const LACKS: &str = "-NOREPLICAS Not enough good replicas to write.\r\n";
-    const READS: &str = "-READONLY You can not run script with write flag on readonly replica.\r\n";
+    const READS: &str = "-READONLY You can't write against a read only replica.\r\n";
     for (server, refusal) in [(&primary, LACKS), (&replica, READS)] {
         assert_eq!(ask(server, "FCALL reads 1 a"), refusal);
         assert_eq!(ask(server, "FCALL promises 1 a"), "$1\r\n1\r\n");

@@ -10,6 +10,7 @@ use storage::{
     db::Db,
     entry::Meta,
     keyspace::Key,
+    removal::Removal,
     value::{
         Collection, Settings,
         element::Element,
@@ -352,7 +353,7 @@ fn spop_many(db: &mut Db<'_>, key: Key<'_>, count: usize, reply: &mut Reply) -> 
         drop(set);
         write_members(&all, reply);
         popped_members(db, key, popped);
-        db.changes.log_instead(&[b"DEL", key.bytes]);
+        db.log_removal_instead(key, Removal::Implicit);
         db.keyspace().free(all.into_value());
         return Ok(());
     }

@@ -11,6 +11,7 @@ use storage::{
     db::Db,
     entry::Meta,
     keyspace::Key,
+    removal::Removal,
     time::Timestamp,
     value::{Text, number},
 };
@@ -131,6 +132,9 @@ fn set(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
     store_until(db, key, args.word(2), deadline, "set");
     if matches!(options.expiry, Expiry::At(_)) && !deleted_by_deadline(db, deadline) {
         db.notify(key, EventClass::Generic, "expire");
+        if args.len() == 5 && args.is(3, "PXAT") {
+            db.changes.log_verbatim();
+        }
     }
     if !options.get {
         reply.ok();
@@ -291,7 +295,7 @@ fn getex(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
         Some(Some(deadline)) if exists && deleted_by_deadline(db, Some(deadline)) => {
             db.delete(key);
             db.changed(key, EventClass::Expired, "expired");
-            db.changes.log_instead(&[b"DEL", key.bytes]);
+            db.log_removal_instead(key, Removal::Expired);
         }
         Some(Some(deadline)) if exists => {
             db.set_deadline(key, Some(deadline));
@@ -367,7 +371,7 @@ fn store_until(
     if deleted_by_deadline(db, deadline) {
         if db.delete(key) {
             db.changed(key, EventClass::Expired, "expired");
-            db.changes.log_instead(&[b"DEL", key.bytes]);
+            db.log_removal_instead(key, Removal::Expired);
         }
         return;
     }
