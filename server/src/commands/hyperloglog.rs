@@ -63,7 +63,6 @@ fn keep_part(db: &mut Db<'_>, key: Key<'_>) {
     let Some(bytes) = text.map(|text| text.as_bytes(&mut itoa::Buffer::new()).to_vec()) else {
         return;
     };
-    db.touch_key(key);
     db.changes.dirty += 1;
     db.changes
         .log_instead(&[b"SET", key.bytes, &bytes, b"KEEPTTL"]);
