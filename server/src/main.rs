@@ -4,7 +4,6 @@
 use std::{
     env, fs,
     io::{self, Write},
-    path::Path,
     process::ExitCode,
     sync::{Arc, atomic::Ordering},
     thread,
@@ -66,7 +65,8 @@ fn print(answer: &Answer) -> ExitCode {
 fn serve(config: Config) -> ExitCode {
     huge_pages::set(false);
     let settings = config.settings();
-    let logfile = (!settings.logfile.as_os_str().is_empty()).then(|| settings.logfile.clone());
+    let logfile =
+        (!settings.logfile.as_os_str().is_empty()).then(|| settings.resolve(&settings.logfile));
     if let Err(error) = log::configure(logfile, settings.loglevel.into()) {
         eprintln!("Can't open the log file: {error}");
         return ExitCode::FAILURE;
@@ -89,7 +89,10 @@ fn serve(config: Config) -> ExitCode {
         }
     };
     if !settings.pidfile.as_os_str().is_empty()
-        && let Err(error) = fs::write(&settings.pidfile, format!("{}\n", std::process::id()))
+        && let Err(error) = fs::write(
+            settings.resolve(&settings.pidfile),
+            format!("{}\n", std::process::id()),
+        )
     {
         log::warning(format!("Failed to write PID file: {error}"));
     }
@@ -170,7 +173,8 @@ fn bind(config: &Config) -> Result<Vec<Listening>, String> {
         if path.as_os_str().is_empty() {
             continue;
         }
-        let bound = listener::bind_unix(path, permissions, wire).map_err(|error| {
+        let resolved = settings.resolve(path);
+        let bound = listener::bind_unix(&resolved, path, permissions, wire).map_err(|error| {
             format!(
                 "Failed opening Unix socket: bind: {}: {error}",
                 path.display()
@@ -193,9 +197,11 @@ fn load_users(server: &Server) -> Result<(), String> {
         let [_, name, rules @ ..] = words.as_slice() else {
             continue;
         };
+        // The default user is there already, and has everything.
+        let rules = [&[b"reset".as_slice()], rules].concat();
         server
             .acl
-            .set_user(name, rules, all_channels)
+            .set_user(name, &rules, all_channels)
             .map_err(|error| {
                 format!(
                     "Error in user declaration '{}': {}",
@@ -213,7 +219,7 @@ fn load_users(server: &Server) -> Result<(), String> {
         }
         server
             .acl
-            .load(&settings.aclfile, all_channels)
+            .load(&settings.resolve(&settings.aclfile), all_channels)
             .map_err(|error| format!("Aborting startup because of ACL errors: {error}"))?;
     }
     Ok(())
@@ -409,9 +415,9 @@ fn remove_files(settings: &Settings) {
         &settings.unixsocket,
         &settings.memcached_unixsocket,
     ] {
-        if !path.as_os_str().is_empty() && Path::new(path).exists() {
+        if !path.as_os_str().is_empty() {
             // Nothing depends on its going.
-            let _ = fs::remove_file(path);
+            let _ = fs::remove_file(settings.resolve(path));
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use std::{
     sync::{Arc, atomic::Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use storage::{
@@ -67,6 +67,7 @@ pub async fn run(server: Arc<Server>) {
             huge_pages.repeat();
         }
         Postponed::retry(&server);
+        server.follow_pause();
         if server.loading.is_active() {
             // Nothing expires, is evicted or saved before all of it is there.
             if ticks.is_multiple_of(10) {
@@ -76,7 +77,9 @@ pub async fn run(server: Arc<Server>) {
             continue;
         }
         if server.active_expire.load(Ordering::Relaxed) && server.keyspace.deletes_expired() {
+            let began = Instant::now();
             sweep(&server, server::now());
+            server.command_log.note_event("expire-cycle", began);
         }
         flush_when_due(&server, server::now());
         replication::enforce_limits(&server);

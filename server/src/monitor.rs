@@ -18,6 +18,7 @@ use crate::{
         args::Args,
         command::{Command, Flag},
     },
+    metrics::command_log::is_secret,
     session::{mailbox::Message, registry::Client},
 };
 
@@ -53,32 +54,26 @@ impl Monitors {
     #[cold]
     pub fn show(&self, command: &Command, args: &Args<'_>, database: usize, client: &Client) {
         if !command.has(Flag::Admin) && !command.has(Flag::SkipMonitor) {
-            self.send(command, args, database, &client.address);
+            self.send(args, database, &client.address);
         }
     }
 
     /// Shows a script, before it runs, so that its commands come behind it.
     #[cold]
-    pub fn show_script(
-        &self,
-        command: &Command,
-        args: &Args<'_>,
-        database: usize,
-        client: &Client,
-    ) {
-        self.send(command, args, database, &client.address);
+    pub fn show_script(&self, args: &Args<'_>, database: usize, client: &Client) {
+        self.send(args, database, &client.address);
     }
 
     /// Shows a command that a script ran.
     #[cold]
     pub fn show_scripted(&self, command: &Command, args: &Args<'_>, database: usize) {
         if !command.has(Flag::Admin) && !command.has(Flag::SkipMonitor) {
-            self.send(command, args, database, &"lua");
+            self.send(args, database, &"lua");
         }
     }
 
-    fn send(&self, command: &Command, args: &Args<'_>, database: usize, source: &dyn Display) {
-        let line = line(command, args, database, source);
+    fn send(&self, args: &Args<'_>, database: usize, source: &dyn Display) {
+        let line = line(args, database, source);
         let message = Message::new(|writer: &mut ReplyWriter| {
             writer.raw(b"+");
             writer.raw(&line);
@@ -90,7 +85,7 @@ impl Monitors {
 }
 
 /// `time [database client] "word" ...`; quoting leaves no line ends in it.
-fn line(command: &Command, args: &Args<'_>, database: usize, source: &dyn Display) -> Vec<u8> {
+fn line(args: &Args<'_>, database: usize, source: &dyn Display) -> Vec<u8> {
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
@@ -100,21 +95,13 @@ fn line(command: &Command, args: &Args<'_>, database: usize, source: &dyn Displa
         since.subsec_micros(),
     )
     .into_bytes();
-    // Secrets that come: so many words from here on.
-    let mut secrets = 0;
     for (index, word) in args.from(0).enumerate() {
         line.push(b' ');
-        if secrets > 0 {
-            secrets -= 1;
-            words::quote(b"(redacted)", &mut line);
-            continue;
-        }
-        words::quote(word, &mut line);
-        secrets = match command.name {
-            "AUTH" if index == 0 => usize::MAX,
-            "HELLO" if index > 1 && word.eq_ignore_ascii_case(b"AUTH") => 2,
-            _ => 0,
+        let shown = match is_secret(args, index) {
+            true => b"(redacted)",
+            false => word,
         };
+        words::quote(shown, &mut line);
     }
     line
 }

@@ -42,7 +42,10 @@ pub fn each_piece(
         effects.filter(|effect| effect.readers.contains(reader))
     };
     let together = theirs().nth(1).is_some();
-    for (index, effect) in theirs().enumerate() {
+    if together {
+        put(b"*1\r\n$5\r\nMULTI\r\n");
+    }
+    for effect in theirs() {
         if *database != Some(effect.database) {
             *database = Some(effect.database);
             let number = effect.database.to_string();
@@ -52,9 +55,6 @@ pub fn each_piece(
                 [b"SELECT".as_slice(), number.as_bytes()].into_iter(),
             );
             put(&select);
-        }
-        if together && index == 0 {
-            put(b"*1\r\n$5\r\nMULTI\r\n");
         }
         put(effect.bytes);
     }

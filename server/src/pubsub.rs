@@ -30,6 +30,10 @@ pub enum Kind {
     ShardChannel,
 }
 
+impl Kind {
+    pub const ALL: [Kind; 3] = [Kind::Channel, Kind::Pattern, Kind::ShardChannel];
+}
+
 /// Locks per kind; publishers on different channels rarely meet.
 const PARTS: usize = 64;
 
@@ -97,6 +101,19 @@ impl Subscribers {
     /// How many clients are subscribed to a name.
     pub fn count(&self, name: &[u8]) -> usize {
         self.part(name).lock().get(name).map_or(0, BTreeMap::len)
+    }
+
+    /// The clients that are subscribed to names that `picked` picks, once for every such name.
+    pub fn clients_of_names(&self, picked: impl Fn(&[u8]) -> bool) -> Vec<Arc<Client>> {
+        let mut clients = Vec::new();
+        for part in &self.parts {
+            for (name, subscribed) in part.lock().iter() {
+                if picked(name) {
+                    clients.extend(subscribed.values().cloned());
+                }
+            }
+        }
+        clients
     }
 
     /// The names that have subscribers and match a pattern.

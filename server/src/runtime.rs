@@ -3,6 +3,7 @@
 use std::{
     cell::{OnceCell, RefCell},
     io,
+    mem::MaybeUninit,
     rc::Rc,
     sync::{
         Arc,
@@ -16,6 +17,7 @@ use protocol::resp::{
     reply::{ReplyWriter, Version},
     request::{Lead, Span},
 };
+use socket2::SockRef;
 use storage::clock::Moment;
 use tokio::{
     net::{TcpStream, UnixStream},
@@ -259,17 +261,22 @@ impl Incoming {
     }
 }
 
-/// Tells a client that there are too many, as far as its socket takes the line at once.
+/// Tells a client that there are too many, as far as its socket takes the line at once. What it has sent is read first: to
+/// close on it would reset the connection, which may cost the client the line.
 fn refuse(stream: &Stream, wire: Wire) {
     let line: &[u8] = match wire {
         Wire::Resp | Wire::Primary => b"-ERR max number of clients reached\r\n",
         Wire::Memcached => b"ERROR Too many open connections\r\n",
     };
-    let _ = match stream {
-        Stream::Tcp(stream) => stream.try_write(line),
-        Stream::Unix(stream) => stream.try_write(line),
+    // The event loop has not seen yet that the socket is ready.
+    let socket = match stream {
+        Stream::Tcp(stream) => SockRef::from(stream),
+        Stream::Unix(stream) => SockRef::from(stream),
         Stream::Gone => return,
     };
+    let mut unread = [MaybeUninit::uninit(); 1024];
+    let _ = socket.recv(&mut unread);
+    let _ = socket.send(line);
 }
 
 /// The way to all workers, for whoever accepts connections.

@@ -36,7 +36,7 @@ use crate::{
     pubsub::PubSub,
     replication::Replication,
     scripting::Scripting,
-    session::registry::Registry,
+    session::registry::{Client, Registry},
     tracking::TrackingTable,
 };
 
@@ -65,6 +65,10 @@ pub struct Server {
     pub tracking: TrackingTable,
     /// How many clients wait for keys.
     pub waiting: AtomicUsize,
+    /// Clients that wait for replicas or the disk.
+    pub patient: Mutex<Vec<Arc<Client>>>,
+    /// How many clients CLIENT PAUSE holds back.
+    pub held_back: AtomicUsize,
     pub scripting: Scripting,
     pub postponed: Postponed,
     pub pause: Pause,
@@ -170,6 +174,8 @@ impl Server {
             prefixes: Prefixes::default(),
             tracking: TrackingTable::default(),
             waiting: AtomicUsize::new(0),
+            patient: Mutex::default(),
+            held_back: AtomicUsize::new(0),
             scripting: Scripting::default(),
             postponed: Postponed::default(),
             pause: Pause::default(),
@@ -248,11 +254,35 @@ impl Server {
         log::set_level(from.loglevel.into());
     }
 
+    /// Makes those look again who wait for replicas or the disk.
+    pub fn wake_patient(&self) {
+        self.patient.lock().iter().for_each(|client| client.wake());
+    }
+
     /// Whether any client waits for a key.
     #[inline]
     pub fn has_waiting(&self) -> bool {
         // Relaxed: whoever waits for a key of a shard counted itself before it released that shard's lock.
         self.waiting.load(Ordering::Relaxed) > 0
+    }
+
+    /// Holds back commands until `until_ms`, and meanwhile deletes nothing that has expired.
+    pub fn begin_pause(&self, until_ms: i64, all_commands: bool) {
+        self.pause.begin(until_ms, all_commands);
+        self.follow_pause();
+    }
+
+    /// Lets those go on who were held back.
+    pub fn end_pause(&self) {
+        self.pause.end();
+        self.follow_pause();
+        self.clients.all().iter().for_each(|client| client.wake());
+    }
+
+    /// Deletes what has expired again once a pause is over.
+    pub fn follow_pause(&self) {
+        let paused = self.pause.state(now().millis()).is_some();
+        self.keyspace.set_deletions_paused(paused);
     }
 
     /// Whether the server is in no state in which some commands may not run now, or are shown to others.

@@ -19,7 +19,11 @@ use protocol::resp::reply::ReplyWriter;
 use storage::{Held, changes::Listeners, db::Db, keyspace::Key, shard::Shard};
 
 use crate::{
-    dispatch::{args::Args, command::Command, keys::each_key},
+    dispatch::{
+        args::Args,
+        command::{Command, Flag},
+        keys::each_key,
+    },
     server::Server,
     session::{Session, mailbox::Message, registry::Client},
 };
@@ -336,32 +340,44 @@ fn tell(server: &Server, client: &Arc<Client>, tracking: &Tracking, keys: Option
     }
 }
 
-/// Notes the keys that a tracking client just read, under their locks.
+/// Whether the keys that a command reads are noted for the client. `asked`: CLIENT CACHING was said before it.
+pub fn is_wanted(client: &Client, command: &Command, asked: bool) -> bool {
+    let mode = client.tracking().map(|tracking| tracking.mode);
+    let wanted = match mode {
+        Some(Mode::Default) => true,
+        Some(Mode::OptIn) => asked,
+        Some(Mode::OptOut) => !asked,
+        Some(Mode::Broadcast) | None => false,
+    };
+    wanted && command.has(Flag::ReadOnly)
+}
+
+/// Notes the keys that a command just read if its client tracks them. They are locked.
 #[cold]
 pub fn remember(session: &Session, db: &mut Db<'_>, command: &Command, args: &Args<'_>) {
-    let Some(tracking) = session.client.tracking() else {
-        return;
-    };
-    let asked = session.flags.caching;
-    let wanted = match tracking.mode {
-        Mode::Default => true,
-        Mode::OptIn => asked,
-        Mode::OptOut => !asked,
-        Mode::Broadcast => false,
-    };
-    if !wanted {
-        return;
+    let (server, client) = (&session.server, &session.client);
+    if is_wanted(client, command, session.flags.caching) {
+        remember_for(server, client.id, db, command, args);
     }
-    let server = &session.server;
+}
+
+/// Notes the keys that a command just read for a client. They are locked.
+#[cold]
+pub fn remember_for(
+    server: &Server,
+    client: u64,
+    db: &mut Db<'_>,
+    command: &Command,
+    args: &Args<'_>,
+) {
     let limit = server.config.settings().tracking_table_max_keys;
     each_key(command, args, |index, _| {
         let key = args.key(index);
         if !db.holds(key.hash) {
             return;
         }
-        let id = session.client.id;
         let shard = db.shard_mut(key.hash);
-        if let Some((evicted, told)) = server.tracking.remember(shard, key.bytes, id, limit) {
+        if let Some((evicted, told)) = server.tracking.remember(shard, key.bytes, client, limit) {
             tell_each(server, &evicted, &told, 0);
         }
     });

@@ -82,6 +82,7 @@ pub struct Keyspace {
     next_cas: AtomicU64,
     /// Whether expired keys are deleted when met; a replica only hides them and waits for its primary.
     delete_expired: AtomicBool,
+    deletions_paused: AtomicBool,
     flush_at: AtomicI64,
     beyond_cache: AtomicBool,
     pub statistics: Statistics,
@@ -151,6 +152,7 @@ impl Keyspace {
             listeners: AtomicU32::new(0),
             next_cas: AtomicU64::new(1),
             delete_expired: AtomicBool::new(true),
+            deletions_paused: AtomicBool::new(false),
             flush_at: AtomicI64::new(0),
             beyond_cache: AtomicBool::new(false),
             statistics: Statistics::default(),
@@ -339,9 +341,15 @@ impl Keyspace {
         self.next_cas.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// Whether what has expired is deleted: not by who follows another's changes, nor while all changes are held back.
     #[inline]
     pub fn deletes_expired(&self) -> bool {
         self.delete_expired.load(Ordering::Relaxed)
+            && !self.deletions_paused.load(Ordering::Relaxed)
+    }
+
+    pub fn set_deletions_paused(&self, paused: bool) {
+        self.deletions_paused.store(paused, Ordering::Relaxed);
     }
 
     pub fn set_deletes_expired(&self, deletes: bool) {

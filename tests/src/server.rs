@@ -380,7 +380,7 @@ fn run(
                 command.arg(format!("--{name}"));
                 match name.as_str() {
                     // Of several words, which the originals want one by one.
-                    "replicaof" | "client-output-buffer-limit" => {
+                    "replicaof" | "client-output-buffer-limit" | "user" => {
                         command.args(value.split(' '));
                     }
                     _ => {

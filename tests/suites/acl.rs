@@ -394,3 +394,116 @@ fn rules_are_read_as_valkey_reads_them_wherever_they_stand() {
         }
     }
 }
+
+/// Waits until the server counts so many clients that wait.
+fn await_blocked(server: &Server, blocked: usize) {
+    let wanted = format!("blocked_clients:{blocked}\r\n");
+    let mut observer = server.connect();
+    while !observer.line("INFO clients").contains(&wanted) {}
+}
+
+#[test]
+fn subscribers_lose_their_connection_with_the_permission() {
+    let server = server();
+    let mut admin = server.connect();
+    admin.line("ACL SETUSER u on nopass resetchannels &a &b* &c +@all");
+    let subscriber = |line: &str| {
+        let mut wire = server.connect();
+        wire.line("AUTH u x");
+        wire.send_command(&line.split(' ').collect::<Vec<_>>());
+        wire.reply().expect("a confirmation");
+        wire
+    };
+    let mut gone = ["SUBSCRIBE a", "PSUBSCRIBE b*", "SSUBSCRIBE c"].map(subscriber);
+    let mut kept = subscriber("SUBSCRIBE b1");
+    // What is added ends nothing, nor does what is taken from others.
+    for rules in [
+        "u &d",
+        "v on nopass resetchannels &x +@all",
+        "v resetchannels",
+    ] {
+        assert_eq!(admin.line(&format!("ACL SETUSER {rules}")), "+OK\r\n");
+    }
+    assert_eq!(admin.line("PUBLISH a x"), ":1\r\n");
+    gone[0].reply().expect("the message");
+    // A pattern must be allowed literally, a channel by any pattern.
+    admin.line("ACL SETUSER u resetchannels &b?");
+    for wire in &mut gone {
+        assert_eq!(wire.until_closed().expect("the end"), b"");
+    }
+    assert_eq!(admin.line("PUBLISH b1 x"), ":1\r\n");
+    kept.reply().expect("the message");
+}
+
+#[test]
+fn a_waiting_command_is_refused_if_its_user_may_not_run_it_any_more() {
+    let server = server();
+    let (mut admin, mut waiting) = (server.connect(), server.connect());
+    admin.line("ACL SETUSER u on nopass +@all ~*");
+    waiting.line("AUTH u x");
+    admin.line("CONFIG RESETSTAT");
+    waiting.send_command(&["BLPOP", "l", "0"]);
+    await_blocked(&server, 1);
+    admin.line("ACL SETUSER u resetkeys");
+    admin.line("RPUSH l a");
+    assert_eq!(
+        show(&waiting.reply().expect("a reply")),
+        show(NO_KEY.as_bytes())
+    );
+    assert_eq!(admin.line("LLEN l"), ":1\r\n");
+    let counted = admin.line("INFO commandstats");
+    let counted = counted.lines().find(|line| line.contains("_blpop:"));
+    let counted = counted.expect("BLPOP is counted");
+    assert!(counted.contains("calls=0,"), "{counted}");
+    assert!(
+        counted.ends_with("rejected_calls=1,failed_calls=0"),
+        "{counted}"
+    );
+    assert!(admin.line("ACL LOG").contains("cmd=blpop"));
+}
+
+#[test]
+fn a_denial_shows_the_client_with_the_command_denied() {
+    let server = server();
+    let mut admin = server.connect();
+    let mut denied = server.connect();
+    admin.line("ACL SETUSER u on nopass +@all -get ~*");
+    denied.line("AUTH u x");
+    denied.line("GET x");
+    assert!(admin.line("ACL LOG").contains("cmd=get"));
+    denied.line("MULTI");
+    denied.line("INCR x");
+    admin.line("ACL SETUSER u -incr");
+    denied.line("EXEC");
+    assert!(admin.line("ACL LOG").contains("cmd=exec"));
+}
+
+#[test]
+fn files_are_looked_for_below_dir() {
+    let directory = tests::server::new_directory();
+    std::fs::write(directory.join("users.acl"), "user u on nopass ~* +@all\n").expect("a file");
+    let options = Options::new()
+        .set("dir", &directory.display().to_string())
+        .set("aclfile", "users.acl")
+        .set("pidfile", "a.pid");
+    let server = Server::start(&options);
+    check(
+        &server,
+        &[
+            ("AUTH u x", "+OK"),
+            ("ACL SAVE", "+OK"),
+            ("ACL LOAD", "+OK"),
+        ],
+    );
+    assert!(directory.join("a.pid").exists());
+    drop(server);
+    let _ = std::fs::remove_dir_all(&directory);
+}
+
+#[test]
+fn the_default_user_of_the_configuration_has_what_is_said_there() {
+    let options = Options::new()
+        .set("acl-pubsub-default", "resetchannels")
+        .set("user", "default on nopass +@all ~*");
+    check(&Server::start(&options), &[("SUBSCRIBE x", NO_CHANNEL)]);
+}

@@ -182,3 +182,76 @@ fn a_transaction_is_refused_if_one_of_its_commands_would_be_by_now() {
          replica-serve-stale-data is set to 'no'.\r\n"
     );
 }
+
+#[test]
+fn a_swap_touches_what_one_of_the_databases_holds() {
+    let server = Server::start(&Options::new().set("enable-debug-command", "yes"));
+    let mut client = server.connect();
+    client.line("DEBUG SET-ACTIVE-EXPIRE 0");
+    for (setup, touched) in [
+        ("", false),
+        ("SET x 1", true),
+        ("SET x 1 PX 1", false),
+        ("SELECT 1;SET x 1;SELECT 0", true),
+        ("SELECT 1;SET x 1 PX 1;SELECT 0", false),
+        ("SET x 1 PX 1;SELECT 1;SET x 1 PX 1;SELECT 0", false),
+    ] {
+        client.line("FLUSHALL");
+        setup
+            .split(';')
+            .filter(|line| !line.is_empty())
+            .for_each(|line| {
+                client.line(line);
+            });
+        std::thread::sleep(std::time::Duration::from_millis(3));
+        for line in ["WATCH x", "SWAPDB 0 1", "MULTI", "PING"] {
+            client.line(line);
+        }
+        let expected = if touched {
+            "*-1\r\n"
+        } else {
+            "*1\r\n+PONG\r\n"
+        };
+        assert_eq!(client.line("EXEC"), expected, "{setup}");
+    }
+}
+
+#[test]
+fn connections_beyond_the_limit_are_told_so() {
+    let server = Server::start(&Options::new().set("maxclients", "1"));
+    let mut first = server.connect();
+    // The server may not have seen yet that who waited for its start is gone.
+    while first.line("PING") != "+PONG\r\n" {
+        first = server.connect();
+    }
+    for _ in 0..50 {
+        let mut refused = server.connect();
+        refused.send(b"PING\r\n");
+        let said = refused.until_closed().expect("the end");
+        assert_eq!(
+            String::from_utf8_lossy(&said),
+            "-ERR max number of clients reached\r\n"
+        );
+    }
+    drop(first);
+}
+
+#[test]
+fn scripts_do_not_wait() {
+    let server = Server::start(&Options::new());
+    let mut client = server.connect();
+    for (line, expected) in [
+        ("EVAL \"return redis.call('WAIT', 2, 0)\" 0", ":0\r\n"),
+        (
+            "EVAL \"return redis.call('WAITAOF', 0, 2, 0)\" 0",
+            "*2\r\n:0\r\n:0\r\n",
+        ),
+        (
+            "EVAL \"return redis.call('BLPOP', KEYS[1], 0)\" 1 l",
+            "$-1\r\n",
+        ),
+        ("PING", "+PONG\r\n"),
+    ] {
+        assert_eq!(client.line(line), expected, "{line}");
+    }
+}

@@ -626,3 +626,164 @@ fn a_wait_is_ended_by_unblock_and_followed_by_what_was_sent_behind_it() {
     let reply = observer.command(&["INFO", "errorstats"]);
     assert!(parts(&reply).1.is_empty() && show_raw(&reply).contains("errorstat_UNBLOCKED:count=2"));
 }
+
+/// Commands that a log of slow commands shows, or whose words it hides.
+const LOGGED: &str = "PING|ACL SETUSER u on >secret|ACL GETUSER u|ACL DELUSER u v|ACL WHOAMI|CONFIG SET masteruser x|\
+    CONFIG SET primaryuser \"\"|CONFIG SET requirepass \"\" maxclients 100|AUTH x y|HELLO 3 AUTH a b|EVAL \"return redis.call('SET', KEYS[1], 1)\" 1 k|\
+    EVAL \"return redis.pcall('NOSUCH')\" 0|MULTI|GET k|EXEC|SPOP nokey|BLPOP nokey 0.01|RPUSH l a|BLPOP l 0";
+
+#[test]
+fn the_log_of_slow_commands_holds_what_valkeys_holds() {
+    let Some(servers) = both(&Options::new()) else {
+        return;
+    };
+    let [ours, theirs] = servers.each_ref().map(|server| {
+        let mut connection = server.connect();
+        connection.line("CONFIG SET slowlog-log-slower-than 0 slowlog-max-len 100");
+        // A log without room counts nothing.
+        connection.line("CONFIG SET slowlog-max-len 0");
+        connection.line("PING");
+        connection.line("CONFIG SET slowlog-max-len 100");
+        connection.line("SLOWLOG RESET");
+        for line in LOGGED.split('|') {
+            connection.line(line);
+        }
+        let kept = connection.command(&["SLOWLOG", "GET", "-1"]);
+        let (_, entries) = parts(&kept);
+        let entries: Vec<String> = entries
+            .iter()
+            .map(|entry| {
+                let (_, fields) = parts(entry);
+                format!("{} {}", show(fields[0]), show(fields[3]))
+            })
+            .collect();
+        // A command that waits has its place when its waiting ends.
+        let mut blocked = server.connect();
+        blocked.send_command(&["BLPOP", "q", "0"]);
+        wait_until("the client waits", || {
+            figure(&mut connection, "clients", "blocked_clients") == 1
+        });
+        let is_there = |connection: &mut Wire| {
+            let log = connection.line("SLOWLOG GET -1");
+            log.contains("BLPOP\r\n$1\r\nq\r\n")
+        };
+        assert!(!is_there(&mut connection), "it has not ended");
+        connection.line("RPUSH q a");
+        blocked.reply().expect("the element");
+        wait_until("it is there", || is_there(&mut connection));
+        entries
+    });
+    assert_eq!(ours.len(), theirs.len());
+    for (ours, theirs) in ours.iter().zip(&theirs) {
+        assert_eq!(ours, theirs);
+    }
+}
+
+#[test]
+fn latency_events_are_drawn() {
+    let server = Server::start(&Options::new().set("enable-debug-command", "yes"));
+    let mut connection = server.connect();
+    connection.line("CONFIG SET latency-monitor-threshold 10");
+    connection.line("DEBUG SLEEP 0.02");
+    let graph = connection.line("LATENCY GRAPH command");
+    let line = "-".repeat(80);
+    assert!(graph.contains("command - high "), "{graph}");
+    assert!(graph.contains(" ms, low "), "{graph}");
+    assert!(graph.contains(&line), "{graph}");
+    assert!(graph.ends_with("s\n\r\n"), "the age: {graph}");
+}
+
+#[test]
+fn errors_that_scripts_invent_are_counted_together_beyond_some() {
+    let Some(servers) = both(&Options::new()) else {
+        return;
+    };
+    let [ours, theirs] = servers.each_ref().map(|server| {
+        let mut connection = server.connect();
+        connection.line("CONFIG RESETSTAT");
+        for number in 0..140 {
+            connection.line(&format!("EVAL \"return {{err = 'E{number} x'}}\" 0"));
+        }
+        connection.line("EVAL \"return {err = 'E1 x'}\" 0");
+        connection.line("LPUSH");
+        connection.line("SET a 1");
+        connection.line("LPUSH a 1");
+        statistics(&mut connection)
+    });
+    let errors = |all: BTreeMap<String, String>| {
+        let errors = all
+            .into_iter()
+            .filter(|(name, _)| name.starts_with("errorstat"));
+        errors.collect::<Vec<_>>()
+    };
+    assert_eq!(errors(ours), errors(theirs));
+}
+
+#[test]
+fn commands_held_back_by_a_pause_count_as_waiting_and_nothing_expires() {
+    let server = Server::start(&Options::new());
+    let mut admin = server.connect();
+    for line in [
+        "SET k v",
+        "PUBLISH c m",
+        "PFCOUNT h",
+        "EVAL \"return 1\" 0",
+        "EVAL \"#!lua\nreturn 1\" 0",
+    ] {
+        admin.line("SET e 1 PX 10");
+        admin.line("CLIENT PAUSE 100000 WRITE");
+        let expired = figure(&mut admin, "stats", "expired_keys");
+        let mut held = server.connect();
+        let mut request = Vec::new();
+        encode(&tests::wire::split_line(line), &mut request);
+        held.send(&request);
+        wait_until(line, || {
+            figure(&mut admin, "clients", "blocked_clients") == 1
+        });
+        assert!(admin.line("CLIENT LIST").contains(" flags=b "));
+        // What only reads goes on, scripts that say so included.
+        let mut reader = server.connect();
+        assert_eq!(
+            reader.line("EVAL \"#!lua flags=no-writes\nreturn 1\" 0"),
+            ":1\r\n"
+        );
+        assert_eq!(reader.line("EVAL_RO \"return 1\" 0"), ":1\r\n");
+        wait_until("the key is gone for readers", || {
+            reader.line("GET e") == "$-1\r\n"
+        });
+        assert_eq!(figure(&mut admin, "stats", "expired_keys"), expired);
+        admin.line("CLIENT UNPAUSE");
+        held.reply().expect("the reply");
+        assert_eq!(figure(&mut admin, "clients", "blocked_clients"), 0);
+        reader.line("GET e");
+        assert_eq!(figure(&mut admin, "stats", "expired_keys"), expired + 1);
+    }
+}
+
+#[test]
+fn client_list_tells_whose_watched_keys_have_changed() {
+    let server = Server::start(&Options::new());
+    let (mut watcher, mut writer) = (server.connect(), server.connect());
+    let id = id_of(&mut watcher);
+    let mut flags = |after: &str, wire: &mut Wire| {
+        wire.line(after);
+        client_fields(&mut writer, &id)["flags"].clone()
+    };
+    assert_eq!(flags("WATCH k", &mut watcher), "N");
+    assert_eq!(flags("SET k v", &mut server.connect()), "d");
+    assert_eq!(flags("UNWATCH", &mut watcher), "N");
+}
+
+#[test]
+fn debug_where_it_is_not_allowed_is_a_rejected_call() {
+    let Some(servers) = both(&Options::new()) else {
+        return;
+    };
+    let [ours, theirs] = servers.each_ref().map(|server| {
+        let mut connection = server.connect();
+        connection.line("CONFIG RESETSTAT");
+        connection.line("DEBUG SLEEP 0");
+        statistics(&mut connection)
+    });
+    assert_eq!(ours, theirs);
+}

@@ -81,6 +81,7 @@ fn monitors_see_commands_but_no_secrets() {
         "SET k \"a b\\r\\n\\x01\\\"\"",
         "CONFIG GET save",
         "AUTH user secret",
+        "MIGRATE 127.0.0.1 1 k 0 10 AUTH2 user secret",
         "MULTI",
         "INCR n",
         "EXEC",
@@ -90,6 +91,7 @@ fn monitors_see_commands_but_no_secrets() {
     for shown in [
         r#""SET" "k" "a b\r\n\x01\"""#,
         r#""AUTH" "(redacted)" "(redacted)""#,
+        r#""MIGRATE" "127.0.0.1" "1" "k" "0" "10" "AUTH2" "(redacted)" "(redacted)""#,
         r#""MULTI""#,
         r#""INCR" "n""#,
         r#""EXEC""#,
@@ -244,6 +246,11 @@ fn stale_copies_are_told_of_before_or_after_the_event_as_valkey_has_it() {
             "HEXPIRE k 100 FIELDS 1 f",
             "hexpire invalidate",
         ),
+        (
+            "HSET k f v",
+            "HEXPIRE k 0 FIELDS 1 f",
+            "hexpired invalidate del",
+        ),
         ("XADD k 1-1 f v", "XADD k 2-1 f v", "xadd invalidate"),
         ("SET k v", "RENAME k l", "invalidate rename_from rename_to"),
     ] {
@@ -314,4 +321,28 @@ fn replies_that_are_off_stay_off_in_transactions() {
         ],
         "+OK +PONG ",
     );
+}
+
+#[test]
+fn what_a_waiting_command_reads_when_it_is_woken_is_tracked() {
+    let server = Server::start(&Options::new());
+    let (mut tracking, mut writer) = (server.connect(), server.connect());
+    tracking.line("HELLO 3");
+    tracking.line("CLIENT TRACKING ON");
+    writer.line("XADD s 5-1 f v");
+    tracking.send_command(&["XREAD", "BLOCK", "0", "STREAMS", "s", "9-9"]);
+    while !writer
+        .line("INFO clients")
+        .contains("blocked_clients:1\r\n")
+    {}
+    // Woken in vain, once more, and then with an entry to read.
+    for id in ["6-1", "7-1", "10-1"] {
+        writer.line(&format!("XADD s {id} f v"));
+        let told = show_raw(&tracking.reply().expect("a push"));
+        assert!(told.contains("invalidate"), "{told}");
+    }
+    assert!(show_raw(&tracking.reply().expect("the entry")).contains("10-1"));
+    writer.line("DEL s");
+    let told = show_raw(&tracking.reply().expect("a push"));
+    assert!(told.contains("invalidate"), "{told}");
 }

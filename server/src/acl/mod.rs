@@ -69,6 +69,32 @@ impl Permissions {
             .fold(false, |found, known| found | (*known == given))
     }
 
+    /// Whether one of the selectors allows a channel, or to subscribe to a pattern.
+    pub fn allows_channel(&self, name: &[u8], is_pattern: bool) -> bool {
+        let mut selectors = self.selectors.iter();
+        selectors.any(|selector| selector.allows_channel(name, is_pattern))
+    }
+
+    /// Whether everything that the rules before said of channels is still said.
+    pub fn keeps_channels(&self, before: &Permissions) -> bool {
+        if self.selectors.iter().any(|selector| selector.all_channels) {
+            return true;
+        }
+        let mut before = before.selectors.iter();
+        before.all(|selector| {
+            let mut channels = selector.channels.iter();
+            !selector.all_channels && channels.all(|channel| self.names_channel(channel))
+        })
+    }
+
+    fn names_channel(&self, channel: &[u8]) -> bool {
+        let mut named = self
+            .selectors
+            .iter()
+            .flat_map(|selector| &selector.channels);
+        named.any(|named| named == channel)
+    }
+
     /// As ACL LIST, ACL SAVE and CONFIG REWRITE write it, after the user's name.
     pub fn describe(&self) -> Vec<u8> {
         let mut words = vec![if self.enabled { "on" } else { "off" }.into()];

@@ -1,13 +1,13 @@
 //! ACL: users and what they may do.
 
-use std::sync::atomic::Ordering;
+use std::{path::PathBuf, sync::atomic::Ordering};
 
 use storage::db::Db;
 
 use super::help::help;
 use crate::{
     acl::{
-        self, User,
+        self, Permissions, User,
         check::{Denial, Reason},
         log::Entry,
         selector::Selector,
@@ -21,8 +21,9 @@ use crate::{
         error::Error,
         table,
     },
-    server::now,
-    session::Session,
+    pubsub::Kind,
+    server::{Server, now},
+    session::{Session, registry::Client},
 };
 
 pub const COMMANDS: &[&Command] = &[&ACL];
@@ -145,12 +146,46 @@ fn set_user(session: &mut Session, args: &Args<'_>, reply: &mut Reply) -> Result
     }
     let rules: Vec<&[u8]> = args.from(3).collect();
     let server = &session.server;
+    let before = server.acl.user(name).map(|user| user.permissions());
     server
         .acl
         .set_user(name, &rules, all_channels(session))
         .map_err(|error| Error::general(error.message()))?;
+    if let Some(before) = before {
+        end_subscribers(session, name, &before);
+    }
     reply.ok();
     Ok(())
+}
+
+/// Ends the connections of a user that are subscribed to what the user may not subscribe to any more.
+fn end_subscribers(session: &mut Session, name: &[u8], before: &Permissions) {
+    let server = &session.server;
+    let Some(user) = server.acl.user(name) else {
+        return;
+    };
+    let now = user.permissions();
+    if now.keeps_channels(before) {
+        return;
+    }
+    for kind in Kind::ALL {
+        let is_pattern = kind == Kind::Pattern;
+        let allowed = |name: &[u8]| now.allows_channel(name, is_pattern);
+        for client in server
+            .pubsub
+            .of(kind)
+            .clients_of_names(|name| !allowed(name))
+        {
+            if client.details().user() != name {
+                continue;
+            }
+            if client.id == session.client.id {
+                session.flags.closing = true;
+            } else {
+                client.kill();
+            }
+        }
+    }
 }
 
 /// Whether users begin with all channels: `acl-pubsub-default`.
@@ -186,7 +221,7 @@ fn delete_users(session: &mut Session, args: &Args<'_>, reply: &mut Reply) -> Re
 /// Ends the connections of a user who is gone; one's own after the reply.
 fn end_connections(session: &mut Session, name: &[u8]) {
     for client in session.server.clients.all() {
-        if client.details().user == name && client.id != session.client.id {
+        if client.details().user() == name && client.id != session.client.id {
             client.kill();
         }
     }
@@ -372,6 +407,15 @@ const NO_FILE: &str = "This instance is not configured to use an ACL file. You m
                        SETUSER command and then issue a CONFIG REWRITE (assuming you have a configuration file set) \
                        in order to store users in the configuration.";
 
+/// The file that the users are kept in.
+fn file(session: &Session) -> Result<PathBuf> {
+    let settings = session.server.config.settings();
+    if settings.aclfile.as_os_str().is_empty() {
+        return Err(Error::general(NO_FILE));
+    }
+    Ok(settings.resolve(&settings.aclfile))
+}
+
 subcommand!(
     LOAD,
     "LOAD",
@@ -383,16 +427,20 @@ subcommand!(
 );
 
 fn load(session: &mut Session, _args: &Args<'_>, reply: &mut Reply) -> Result {
-    let path = session.server.config.settings().aclfile.clone();
-    if path.as_os_str().is_empty() {
-        return Err(Error::general(NO_FILE));
-    }
-    let gone = session
-        .server
-        .acl
+    let path = file(session)?;
+    let acl = &session.server.acl;
+    let before: Vec<_> = acl
+        .users()
+        .iter()
+        .map(|user| (user.name.clone(), user.permissions()))
+        .collect();
+    let gone = acl
         .load(&path, all_channels(session))
         .map_err(Error::general)?;
     gone.iter().for_each(|name| end_connections(session, name));
+    for (name, permissions) in before {
+        end_subscribers(session, &name, &permissions);
+    }
     reply.ok();
     Ok(())
 }
@@ -408,10 +456,7 @@ subcommand!(
 );
 
 fn save(session: &mut Session, _args: &Args<'_>, reply: &mut Reply) -> Result {
-    let path = session.server.config.settings().aclfile.clone();
-    if path.as_os_str().is_empty() {
-        return Err(Error::general(NO_FILE));
-    }
+    let path = file(session)?;
     session.server.acl.save(&path).map_err(|error| {
         crate::log::warning(format!("Saving the ACL file: {error}"));
         Error::general("There was an error trying to save the ACLs. Please check the server logs for more information")
@@ -496,31 +541,42 @@ impl Session {
 
     /// Notes a denial in the log and the statistics.
     pub fn note_denial(&self, reason: Reason, object: &[u8], user: &[u8], context: &'static str) {
-        let server = &self.server;
-        let metrics = &server.metrics;
-        let counter = match reason {
-            Reason::Command => &metrics.commands_denied,
-            Reason::Key => &metrics.keys_denied,
-            Reason::Auth => &metrics.auth_denied,
-            Reason::Channel => &metrics.channels_denied,
-            Reason::Database => &metrics.databases_denied,
-        };
-        counter.fetch_add(1, Ordering::Relaxed);
-        let now = now().millis();
-        let entry = Entry {
-            id: 0,
-            count: 0,
-            reason,
-            context,
-            object: object.to_vec(),
-            user: user.to_vec(),
-            client: super::client::describe(&self.client).trim_end().to_owned(),
-            created_ms: now,
-            updated_ms: now,
-        };
-        let limit = server.config.settings().acllog_max_len as usize;
-        server.acl.log.lock().add(entry, limit);
+        note_denial(&self.server, &self.client, reason, object, user, context);
     }
+}
+
+/// Notes a denial of what a client wanted.
+pub fn note_denial(
+    server: &Server,
+    client: &Client,
+    reason: Reason,
+    object: &[u8],
+    user: &[u8],
+    context: &'static str,
+) {
+    let metrics = &server.metrics;
+    let counter = match reason {
+        Reason::Command => &metrics.commands_denied,
+        Reason::Key => &metrics.keys_denied,
+        Reason::Auth => &metrics.auth_denied,
+        Reason::Channel => &metrics.channels_denied,
+        Reason::Database => &metrics.databases_denied,
+    };
+    counter.fetch_add(1, Ordering::Relaxed);
+    let now = now().millis();
+    let entry = Entry {
+        id: 0,
+        count: 0,
+        reason,
+        context,
+        object: object.to_vec(),
+        user: user.to_vec(),
+        client: super::client::describe(client).trim_end().to_owned(),
+        created_ms: now,
+        updated_ms: now,
+    };
+    let limit = server.config.settings().acllog_max_len as usize;
+    server.acl.log.lock().add(entry, limit);
 }
 
 /// Whether SORT's patterns reach keys that its words do not name and its user may not read.

@@ -153,6 +153,36 @@ fn touch_watched(db: &mut Db<'_>, picked: impl Fn(usize) -> bool) {
     debug_assert!(walked.is_ok());
 }
 
+/// Fails the transactions that watch a key which one of two databases holds. All shards are locked.
+fn touch_swapped(db: &mut Db<'_>, databases: [usize; 2]) {
+    let mut watched: Vec<Box<[u8]>> = Vec::new();
+    let walked: std::result::Result<Option<()>, Held> = db.each_shard(0, |_, shard| {
+        let keys = shard.watched.iter();
+        watched.extend(
+            keys.filter(|(database, ..)| databases.contains(database))
+                .map(|(_, key, _)| key.into()),
+        );
+        None
+    });
+    debug_assert!(walked.is_ok());
+    let selected = db.index();
+    for key in &watched {
+        let key = Key::new(key);
+        // Looking deletes what has expired, so that no key comes to a watcher only to expire there.
+        let held = databases.map(|database| {
+            db.select(database);
+            db.entry_mut(key).is_some()
+        });
+        if held.contains(&true) {
+            for database in databases {
+                let marks = db.shard(key.hash).watched.get(database, key.bytes);
+                marks.iter().for_each(|mark| mark.touch());
+            }
+        }
+    }
+    db.select(selected);
+}
+
 const SWAPDB: Command = Command {
     name: "SWAPDB",
     syntax: "index1 index2",
@@ -180,9 +210,8 @@ fn swapdb(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
     let other = read(2, "ERR invalid second DB index")?;
     let (one, other) = (in_range(db, one)?, in_range(db, other)?);
     if one != other {
-        touch_watched(db, |watched| watched == one || watched == other);
+        touch_swapped(db, [one, other]);
         db.swap_databases(one, other);
-        touch_watched(db, |watched| watched == one || watched == other);
         wake_waiting(db, |waiting| waiting == one || waiting == other);
     }
     db.changes.dirty += 1;

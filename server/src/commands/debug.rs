@@ -146,15 +146,24 @@ const HELP: &[(&str, usize, usize, &str, &str)] = &[
 /// What QUICKLIST-PACKED-THRESHOLD takes at most, in bytes.
 const PACKED_THRESHOLD_MAX: u64 = (1 << 32) - (1 << 20);
 
-fn debug(session: &mut Session, db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
+/// Whether the session may use DEBUG at all.
+///
+/// # Errors
+/// `enable-debug-command` does not let it.
+#[cold]
+pub fn check_allowed(session: &Session) -> Result {
     let settings = session.server.config.settings();
-    if !settings.enable_debug_command.allows(peer(&session.client)) {
-        return Err(Error::general(
-            "DEBUG command not allowed. If the enable-debug-command option is set to \"local\", you can run it from a \
-             local connection, otherwise you need to set this option in the configuration file, and then restart the \
-             server.",
-        ));
+    if settings.enable_debug_command.allows(peer(&session.client)) {
+        return Ok(());
     }
+    Err(Error::general(
+        "DEBUG command not allowed. If the enable-debug-command option is set to \"local\", you can run it from a \
+         local connection, otherwise you need to set this option in the configuration file, and then restart the \
+         server.",
+    ))
+}
+
+fn debug(session: &mut Session, db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
     let known = HELP
         .iter()
         .find(|(name, least, most, ..)| args.is(1, name) && (*least..=*most).contains(&args.len()));

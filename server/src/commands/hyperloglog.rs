@@ -77,7 +77,7 @@ const PFCOUNT: Command = Command {
     group: Group::HyperLogLog,
     arity: AtLeast(2),
     keys: &[Keys::all(1, Access::Repack)],
-    flags: &[Flag::ReadOnly],
+    flags: &[Flag::ReadOnly, Flag::MayReplicate],
     categories: &[],
     run: Run::Write(pfcount),
     subcommands: &[],

@@ -8,7 +8,11 @@ use crate::{
         error::Error,
         table::{self, Registered},
     },
-    metrics::command_log::{Kind, Record},
+    metrics::{
+        command_log::{Kind, Record},
+        graph,
+    },
+    server::now,
     session::Session,
 };
 
@@ -367,40 +371,42 @@ const GRAPH: Command = Command {
     keys: &[],
     flags: &[Flag::Admin, Flag::Loading, Flag::NoScript, Flag::Stale],
     categories: &[],
-    run: Run::Session(graph),
+    run: Run::Session(draw),
     subcommands: &[],
 };
 
-fn graph(session: &mut Session, args: &Args<'_>, reply: &mut Reply) -> Result {
-    const ROWS: u64 = 4;
+fn draw(session: &mut Session, args: &Args<'_>, reply: &mut Reply) -> Result {
     let events = session.server.command_log.events();
     let Some((name, event)) = events.iter().find(|(name, _)| args.is(2, name)) else {
         let text = [b"No samples available for event '", args.word(2), b"'"].concat();
         return Err(Error::general(text));
     };
-    let high = event
+    let now = now().seconds();
+    let samples: Vec<(u64, String)> = event
         .samples
         .iter()
-        .map(|(_, millis)| *millis)
-        .max()
-        .unwrap_or(0)
-        .max(1);
+        .map(|&(at, millis)| (millis, age(now - at)))
+        .collect();
+    let values = || samples.iter().map(|(millis, _)| *millis);
     let mut text = format!(
-        "{name} - high {high} ms (all time high {} ms)\n",
+        "{name} - high {} ms, low {} ms (all time high {} ms)\n",
+        values().max().unwrap_or(0),
+        values().min().unwrap_or(0),
         event.worst_ms
     );
-    for row in (0..ROWS).rev() {
-        let filled = |millis: u64| millis * ROWS > row * high;
-        text.extend(
-            event
-                .samples
-                .iter()
-                .map(|&(_, millis)| if filled(millis) { '#' } else { ' ' }),
-        );
-        text.push('\n');
-    }
+    text.push_str(&"-".repeat(80));
+    text.push('\n');
+    text.push_str(&graph::draw(&samples));
     reply.verbatim("txt", text.as_bytes());
     Ok(())
+}
+
+/// How long ago something was, in the largest unit that fits.
+fn age(seconds: i64) -> String {
+    let units = [(86_400, 'd'), (3600, 'h'), (60, 'm')];
+    let unit = units.into_iter().find(|(size, _)| seconds >= *size);
+    let (size, name) = unit.unwrap_or((1, 's'));
+    format!("{}{name}", seconds / size)
 }
 
 const DOCTOR: Command = Command {

@@ -394,8 +394,8 @@ fn role(session: &mut Session, _args: &Args<'_>, reply: &mut Reply) -> Result {
     Ok(())
 }
 
-/// How often a command that waits for replicas or the disk looks again, in milliseconds.
-const LOOK_AGAIN_MS: i64 = 2;
+/// How often a command that waits for the disk looks again, should nobody tell it, in milliseconds.
+const LOOK_AGAIN_MS: i64 = 100;
 
 const WAIT: Command = Command {
     name: "WAIT",
@@ -446,6 +446,9 @@ fn read_timeout(args: &Args<'_>, index: usize) -> Result<i64> {
     if timeout < 0 {
         return Err(Error::general("timeout is negative"));
     }
+    if timeout.checked_add(now().millis()).is_none() {
+        return Err(Error::general("timeout is out of range"));
+    }
     Ok(timeout)
 }
 
@@ -483,7 +486,7 @@ fn go_on_waiting(session: &mut Session, timeout_ms: i64, first: impl FnOnce()) -
     if now >= until || session.client.patience_is(WaitState::TimedOut) {
         return Ok(false);
     }
-    session.retry_at = NonZero::new(until.min(now + LOOK_AGAIN_MS));
+    session.retry_at = NonZero::new(until);
     Ok(true)
 }
 
@@ -539,6 +542,11 @@ fn wait_aof(session: &mut Session, args: &Args<'_>, reply: &mut Reply) -> Result
                 .append_plain(&[b"REPLCONF", b"GETACK", b"*"]);
         })?
     {
+        if synced < local {
+            server.aof.wake_when_synced(logged, &session.client);
+            let soon = NonZero::new(now().millis() + LOOK_AGAIN_MS);
+            session.retry_at = session.retry_at.min(soon);
+        }
         return Ok(());
     }
     session.end_patience();

@@ -49,6 +49,7 @@ pub(super) const EVAL: Command = Command {
         Flag::NoMandatoryKeys,
         Flag::Stale,
         Flag::MovableKeys,
+        Flag::MayReplicate,
     ],
     categories: &[],
     run: Run::Script(|session, db, args, reply| eval(session, db, args, reply, Promise::None)),

@@ -138,6 +138,10 @@ fn watch(session: &mut Session, db: &mut Db<'_>, args: &Args<'_>, reply: &mut Re
             .add(database, key.bytes, Arc::clone(&transaction.mark));
         release(&session.server, db);
     }
+    let mark = transaction.mark.clone();
+    session
+        .client
+        .set_details(|details| details.watch = Some(mark));
     session
         .client
         .watched_keys

@@ -72,7 +72,7 @@ directives! {
         max_new_tls_connections_per_cycle: u32 = integer(1, 1, 1000), "max-new-tls-connections-per-cycle", AtRunTime,
             TLS;
         /// Address from which outgoing connections are made.
-        bind_source_addr: String = text(""), "bind-source-addr", AtRunTime, REPLICATION;
+        bind_source_addr: String = text(""), "bind-source-addr", AtRunTime, Effective;
         /// Mark that the system's packet filter sees on the server's packets.
         socket_mark_id: u32 = integer(0, 0, UINT_MAX), "socket-mark-id", AtStart,
             AcceptedWithoutEffect("sockets are not marked");

@@ -208,7 +208,18 @@ impl Loader {
                 let path = path.clone();
                 self.include(&line, &path, depth)?;
             }
-            (b"user", [_, ..]) => self.loaded.users.push(line),
+            (b"user", [user, ..]) => {
+                let mut known = self.loaded.users.iter();
+                if known.any(|known| known.words[1] == *user) {
+                    let user = String::from_utf8_lossy(user);
+                    let reason = format!(
+                        "Error in user declaration '{user}': Duplicate user found. A user can only be defined once in \
+                         config files"
+                    );
+                    return Err(LoadError::at(&line, reason));
+                }
+                self.loaded.users.push(line);
+            }
             (b"rename-command", [_, _]) => self.loaded.renamed_commands.push(line),
             (b"loadmodule", [_, ..]) => {
                 return Err(LoadError::at(&line, "Native modules are not supported"));

@@ -38,9 +38,13 @@ use super::{
     transaction::Queued,
 };
 use crate::{
+    acl::User,
+    commands::acl,
+    metrics::command_log::Outcome,
     notify::{self, Teller},
     server::{self, Server},
     session::{Session, registry::Client},
+    tracking,
 };
 
 /// A client's command that waits.
@@ -49,6 +53,10 @@ pub struct Waiter {
     database: usize,
     version: Version,
     no_touch: bool,
+    /// Whose rights it has when it runs again.
+    user: Arc<User>,
+    /// What it reads is noted, see [`tracking`].
+    tracks: bool,
     /// CLIENT REPLY OFF or SKIP.
     silent: bool,
     /// Milliseconds since the epoch; `None` waits for ever.
@@ -67,10 +75,12 @@ pub struct Waiter {
 /// How waiting ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
-    /// With a reply, be it that there is nothing.
-    Answered,
+    /// With a reply of so many bytes, be it that there is nothing.
+    Answered(usize),
     /// The command failed when it ran again.
     Failed,
+    /// The user may not run the command any more.
+    Refused,
     /// By CLIENT UNBLOCK with an error.
     Interrupted,
     /// Nobody is there any more.
@@ -93,16 +103,21 @@ impl Waiter {
     }
 
     /// Ends the waiting with a reply. False if it is over already.
-    fn end(&self, client: &Arc<Client>, how: End, write: impl FnOnce(&mut ReplyWriter)) -> bool {
+    fn end(
+        &self,
+        client: &Arc<Client>,
+        how: impl FnOnce(usize) -> End,
+        write: impl FnOnce(&mut ReplyWriter),
+    ) -> bool {
         let mut end = self.end.lock();
         if end.is_some() {
             return false;
         }
-        *end = Some(how);
         let mut writer = ReplyWriter::new(self.version);
         if !self.silent {
             write(&mut writer);
         }
+        *end = Some(how(writer.len()));
         client.leave_reply(writer.into_output(), None);
         true
     }
@@ -115,9 +130,13 @@ impl Waiter {
 
     /// Ends the waiting with an error, for CLIENT UNBLOCK. False if it is over already.
     pub fn interrupt(&self, server: &Server, client: &Arc<Client>, error: &Error) -> bool {
-        let interrupted = self.end(client, End::Interrupted, |writer| {
-            writer.error_bytes(error.as_bytes());
-        });
+        let interrupted = self.end(
+            client,
+            |_| End::Interrupted,
+            |writer| {
+                writer.error_bytes(error.as_bytes());
+            },
+        );
         if interrupted {
             server.metrics.count_error(error.code());
         }
@@ -150,12 +169,15 @@ pub fn wait(
             keys.push(key.bytes.into());
         }
     });
+    let tracks = tracking::is_wanted(&session.client, command, session.flags.caching);
     let flags = &mut session.flags;
     let waiter = Arc::new(Waiter {
         request: Queued::replaced(registered, args, replaced_words),
         database: db.index(),
         version: session.version,
         no_touch: flags.no_touch,
+        user: session.user.clone(),
+        tracks,
         silent: flags.replies_off || std::mem::take(&mut flags.skip_next),
         deadline_ms: (timeout_ms > 0).then(|| {
             let timeout = i64::try_from(timeout_ms).unwrap_or(i64::MAX);
@@ -188,13 +210,26 @@ impl Session {
     pub fn end_waiting(&mut self) {
         if let Some(waiter) = self.waiter.clone() {
             let registered = waiter.request.registered;
-            let ran = waiter.attempt_nanoseconds.load(Ordering::Relaxed);
-            self.count_command(registered, ran);
+            let end = *waiter.end.lock();
+            if end != Some(End::Refused) {
+                let nanoseconds = waiter.attempt_nanoseconds.load(Ordering::Relaxed);
+                self.count_command(registered, nanoseconds);
+                let reply_bytes = match end {
+                    Some(End::Answered(bytes)) => bytes,
+                    _ => 0,
+                };
+                let outcome = Outcome {
+                    nanoseconds,
+                    reply_bytes,
+                };
+                let (log, args) = (&self.server.command_log, waiter.request.args());
+                log.note(registered.command, &args, &self.client, outcome);
+            }
             let metrics = &self.metrics.commands[registered.id];
-            match *waiter.end.lock() {
+            match end {
                 Some(End::Failed) => metrics.failed.add(1),
-                Some(End::Interrupted) => metrics.rejected.add(1),
-                Some(End::Answered | End::Left) | None => {}
+                Some(End::Interrupted | End::Refused) => metrics.rejected.add(1),
+                Some(End::Answered(_) | End::Left) | None => {}
             }
         }
         self.leave_waiting();
@@ -247,6 +282,7 @@ pub fn interrupt_all(server: &Server, error: &Error) {
             waiter.interrupt(server, &client, error);
         }
     }
+    server.wake_patient();
 }
 
 /// How often [`expand`] looks again, as others may come to wait while it locks. What it misses is served later.
@@ -407,25 +443,28 @@ fn serve_one(
     let changer = db.set_client(client.id);
     db.log_effects();
     db.begin();
-    let outcome = attempt(
-        server,
-        waiter.no_touch,
-        db,
-        command,
-        &waiter.request.args(),
-        &mut reply,
-    );
+    let args = waiter.request.args();
+    let (outcome, failure) = match still_allowed(server, db, client, waiter, &args) {
+        Ok(()) => {
+            let outcome = attempt(server, waiter.no_touch, db, command, &args, &mut reply);
+            if waiter.tracks {
+                tracking::remember_for(server, client.id, db, command, &args);
+            }
+            (outcome, End::Failed)
+        }
+        Err(error) => (Err(error), End::Refused),
+    };
     db.set_client(changer);
     all.absorb(std::mem::take(&mut db.changes));
     let how = match outcome {
         Ok(Progress::Wait { .. }) => return false,
-        Ok(Progress::Done) => End::Answered,
+        Ok(Progress::Done) => End::Answered(reply.len()),
         Err(error) => {
             reply.clear();
             reply.later = None;
             reply.error_bytes(error.as_bytes());
             server.metrics.count_error(error.code());
-            End::Failed
+            failure
         }
     };
     if waiter.silent {
@@ -435,6 +474,23 @@ fn serve_one(
     *end = Some(how);
     client.leave_reply(reply.writer.into_output(), reply.later);
     true
+}
+
+/// Whether the waiting client's user may still run the command.
+fn still_allowed(
+    server: &Server,
+    db: &Db<'_>,
+    client: &Client,
+    waiter: &Waiter,
+    args: &Args<'_>,
+) -> Result<(), Error> {
+    let user = &waiter.user;
+    user.may(waiter.request.registered, args, db.index())
+        .map_err(|denial| {
+            let (reason, object) = (denial.reason, &denial.object);
+            acl::note_denial(server, client, reason, object, &user.name, "toplevel");
+            denial.error(user)
+        })
 }
 
 /// Serves those who wait for keys that changed where the dispatcher did not see it, or without the locks that the

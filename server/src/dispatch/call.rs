@@ -15,7 +15,7 @@ use storage::{
 use super::{
     args::Args,
     blocking,
-    command::{Command, Flag, Place, Progress, Reply, Result, Run},
+    command::{Command, Place, Progress, Reply, Result, Run},
     error::Error,
     keys,
     table::{OneKey, Registered},
@@ -72,7 +72,11 @@ pub(super) fn run(
             release(&session.server, db);
             result
         }
-        Run::Exec => transaction::exec(session, db, reply),
+        Run::Exec => {
+            // What a queued command is denied now is denied to EXEC.
+            session.client.note_command(registered.id);
+            transaction::exec(session, db, reply)
+        }
         Run::Read(_) | Run::Write(_) | Run::Blocking(_) => {
             while lock(db, command, args).is_err() {
                 stand_back(session)?;
@@ -88,7 +92,7 @@ pub(super) fn run(
             } else {
                 call(session, db, command, args, reply)
             };
-            if session.flags.tracks_reads && command.has(Flag::ReadOnly) {
+            if session.flags.tracks_reads {
                 tracking::remember(session, db, command, args);
             }
             release(&session.server, db);
@@ -169,7 +173,7 @@ pub(crate) fn call_any(
         Run::Server(handler) | Run::Script(handler) => {
             if session.server.monitors.is_on() && matches!(command.run, Run::Script(_)) {
                 let (monitors, database) = (&session.server.monitors, session.database);
-                monitors.show_script(command, args, database, &session.client);
+                monitors.show_script(args, database, &session.client);
             }
             let result = survived(session, |session| handler(session, db, args, reply));
             db.collect_effects(result.is_ok().then(|| args.from(0)));

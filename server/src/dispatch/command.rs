@@ -224,6 +224,7 @@ pub enum Flag {
     Stale,
     Write,
     NoMandatoryKeys,
+    /// It may lead to changes of data, or to what replicas are told. Clients are not shown this flag.
     MayReplicate,
     /// Its words from the first on are channels of a shard: they have a slot as keys have, but are none.
     NotKey,

@@ -16,7 +16,7 @@ use super::{
     transaction,
 };
 use crate::{
-    commands::acl,
+    commands::{acl, debug},
     persistence::{snapshot, trouble::Trouble},
     replication::failover,
     server::{self, Server},
@@ -50,12 +50,16 @@ pub(super) fn admit(
     reply: &mut Reply,
 ) -> Result<Gate> {
     let command = registered.command;
+    session.end_pause();
     if session.flags.loads {
         // It was let in when it was logged.
         return match session.flags.in_transaction {
             true => commands_in_transaction(session, registered, args, reply),
             false => Ok(Gate::Open),
         };
+    }
+    if command.name == "DEBUG" {
+        debug::check_allowed(session)?;
     }
     if !session.flags.authenticated && !command.has(Flag::NoAuth) {
         return Err(Error::NO_AUTH);
@@ -81,8 +85,9 @@ pub(super) fn admit(
         return Ok(gate);
     }
     if session.server.pause.is_on()
-        && let Some(until) = paused(session, db, command)
+        && let Some(until) = paused(session, db, command, args)
     {
+        session.begin_pause();
         return Ok(Gate::Wait(until));
     }
     if let Some(trouble) = Trouble::now(&session.server)
@@ -156,6 +161,8 @@ fn check_permissions(
     registered: &Registered,
     args: &Args<'_>,
 ) -> Result {
+    // A denial shows the client with this command.
+    session.client.note_command(registered.id);
     let context = if session.flags.in_transaction {
         "multi"
     } else {
@@ -285,10 +292,20 @@ fn refused_unsaved(session: &Session, command: &Command) -> bool {
 
 /// Until when CLIENT PAUSE holds a command back.
 #[cold]
-fn paused(session: &Session, db: &Db<'_>, command: &Command) -> Option<i64> {
-    let writes = concerns(session, command, |command| {
-        command.is_write() || command.has(Flag::MayReplicate)
-    });
+fn paused(session: &Session, db: &Db<'_>, command: &Command, args: &Args<'_>) -> Option<i64> {
+    let scripting = &session.server.scripting;
+    let may_change = |command: &Command, args: &Args<'_>| {
+        let calls = matches!(command.run, Run::Script(_));
+        command.is_write()
+            || command.has(Flag::MayReplicate)
+                && !(calls && scripting.promises_no_writes(command, args))
+    };
+    let queue = session
+        .transaction
+        .as_ref()
+        .filter(|_| matches!(command.run, Run::Exec));
+    let writes =
+        may_change(command, args) || queue.is_some_and(|queue| queue.any_request(may_change));
     session.server.pause.until(db.now().millis(), writes)
 }
 

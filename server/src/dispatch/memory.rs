@@ -55,6 +55,13 @@ pub fn make_room(server: &Server, db: &mut Db<'_>, patience: Option<Duration>) -
         return Room::Enough;
     }
     let started = Instant::now();
+    let room = evict(server, db, started, patience);
+    server.command_log.note_event("eviction-cycle", started);
+    room
+}
+
+fn evict(server: &Server, db: &mut Db<'_>, started: Instant, patience: Option<Duration>) -> Room {
+    let keyspace = &server.keyspace;
     for round in 1.. {
         match eviction::evict(db) {
             Outcome::Evicted => server.settle(&mut db.changes),

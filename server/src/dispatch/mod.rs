@@ -274,14 +274,17 @@ fn conclude(
         reply_bytes: reply.len().saturating_sub(begun.len),
     };
     match &session.waiter {
-        None => session.count_command(registered, outcome.nanoseconds),
-        // It is counted when its waiting ends.
+        None => {
+            session.count_command(registered, outcome.nanoseconds);
+            session
+                .server
+                .command_log
+                .note(registered.command, args, &session.client, outcome);
+        }
+        // It is counted and noted when its waiting ends.
         Some(waiter) => waiter.note_attempt(outcome.nanoseconds),
     }
     let server = &session.server;
-    server
-        .command_log
-        .note(registered.command, args, &session.client, outcome);
     if server.monitors.is_on() {
         let client = &session.client;
         server
@@ -290,6 +293,10 @@ fn conclude(
     }
     if let Err(error) = result {
         session.metrics.commands[registered.id].failed.add(1);
+        if matches!(registered.command.run, Run::Script(_)) && !reply.error_is_counted {
+            server.metrics.count_invented_error(error.code());
+            reply.error_is_counted = true;
+        }
         begun.undo(reply);
         fail(session, reply, &error);
         return Next::Go;

@@ -18,7 +18,7 @@ use super::{
     args::{Args, NO_KEY},
     blocking,
     call::{call_any, release, stand_back},
-    command::{Command, Flag, Later, Reply, Result, Run},
+    command::{Command, Later, Reply, Result, Run},
     conclude,
     error::Error,
     keys::{each_key, wants_all_shards},
@@ -126,6 +126,13 @@ impl Transaction {
         self.queued
             .iter()
             .any(|queued| is_so(queued.registered.command))
+    }
+
+    /// As [`Transaction::any`], with the words that were queued.
+    pub fn any_request(&self, is_so: impl Fn(&Command, &Args<'_>) -> bool) -> bool {
+        self.queued
+            .iter()
+            .any(|queued| is_so(queued.registered.command, &queued.args()))
     }
 
     /// Stops watching. Takes each key's lock in turn.
@@ -301,12 +308,14 @@ fn run_all(
         if db.changes.is_quiet() {
             all.dirty += std::mem::take(&mut db.changes.dirty);
         } else {
-            all.absorb(std::mem::take(&mut db.changes));
-            if all.has_stale() {
+            let changes = std::mem::take(&mut db.changes);
+            let stale = changes.has_stale();
+            all.absorb(changes);
+            if stale {
                 notify::tell_locked(&session.server, db, &mut all.notices, Teller::Command);
             }
         }
-        if session.flags.tracks_reads && registered.command.has(Flag::ReadOnly) {
+        if session.flags.tracks_reads {
             tracking::remember(session, db, registered.command, args);
         }
         parts.cut(reply);
@@ -383,6 +392,9 @@ impl Session {
         held.queued_bytes.store(0, Ordering::Relaxed);
         let watched = transaction.watched.iter();
         watched.for_each(|(_, key)| held.remove_name(key));
+        if !transaction.watched.is_empty() {
+            self.client.set_details(|details| details.watch = None);
+        }
         Some(transaction)
     }
 

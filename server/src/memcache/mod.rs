@@ -223,7 +223,7 @@ impl Memcache {
             .authenticate(name, password)
             .filter(|user| !is_free(user));
         user.or_else(|| {
-            let path = &settings.memcached_auth_file;
+            let path = settings.resolve(&settings.memcached_auth_file);
             let users = std::fs::read(path).unwrap_or_default();
             let given = [name, b":", password].concat();
             users

@@ -5,6 +5,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::atomic::{AtomicU64, Ordering},
+    time::Instant,
 };
 
 use parking_lot::Mutex;
@@ -132,7 +133,7 @@ impl CommandLog {
             } else {
                 "command"
             };
-            self.keep_event(event, outcome.nanoseconds / 1_000_000);
+            self.keep_event(event, outcome.nanoseconds);
         }
         if command.has(Flag::SkipSlowlog) {
             return;
@@ -161,11 +162,11 @@ impl CommandLog {
                 continue;
             }
             let mut ring = self.rings[kind as usize].lock();
-            let id = ring.next_id;
-            ring.next_id += 1;
             if ring.limit == 0 {
                 continue;
             }
+            let id = ring.next_id;
+            ring.next_id += 1;
             let limit = ring.limit;
             ring.records.truncate(limit - 1);
             ring.records.push_front(Record {
@@ -179,7 +180,16 @@ impl CommandLog {
         }
     }
 
-    fn keep_event(&self, name: &'static str, millis: u64) {
+    /// Keeps a sample of something other than a command, if it took long enough.
+    pub fn note_event(&self, name: &'static str, began: Instant) {
+        let nanoseconds = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        if nanoseconds >= self.event_nanoseconds.load(Ordering::Relaxed) {
+            self.keep_event(name, nanoseconds);
+        }
+    }
+
+    fn keep_event(&self, name: &'static str, nanoseconds: u64) {
+        let millis = nanoseconds / 1_000_000;
         let mut events = self.events.lock();
         let event = events.entry(name).or_default();
         let second = now().seconds();
@@ -252,15 +262,18 @@ fn kept_words(args: &Args<'_>) -> Vec<Box<[u8]>> {
 }
 
 /// Settings whose values are secrets.
-const SECRETS: [&str; 5] = [
+const SECRETS: [&str; 7] = [
     "requirepass",
     "masterauth",
+    "masteruser",
     "primaryauth",
+    "primaryuser",
     "tls-key-file-pass",
     "tls-client-key-file-pass",
 ];
 
-fn is_secret(args: &Args<'_>, index: usize) -> bool {
+/// Whether a word of a request must not be shown.
+pub fn is_secret(args: &Args<'_>, index: usize) -> bool {
     if index == 0 {
         return false;
     }
@@ -276,7 +289,9 @@ fn is_secret(args: &Args<'_>, index: usize) -> bool {
     if args.is(0, "CONFIG") && args.is(1, "SET") {
         return index >= 3 && index % 2 == 1 && SECRETS.iter().any(|name| args.is(index - 1, name));
     }
-    args.is(0, "ACL") && args.is(1, "SETUSER") && index >= 3
+    // Users' names are nobody's business either.
+    let about_users = ["SETUSER", "GETUSER", "DELUSER"];
+    args.is(0, "ACL") && index >= 2 && about_users.iter().any(|name| args.is(1, name))
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Counters. Each worker writes its own, so that counting costs no contention; readers add them up.
 
 pub mod command_log;
+pub mod graph;
 pub mod process;
 
 use std::sync::{
@@ -157,8 +158,9 @@ impl WorkerMetrics {
     }
 }
 
-/// Kinds of errors remembered by name; beyond this many no new ones are, as a script could invent them.
+/// With this many kinds of errors remembered by name, new ones that scripts invent are counted together.
 const MAX_ERROR_CODES: usize = 128;
+const TOO_MANY_CODES: &str = "ERRORSTATS_OVERFLOW";
 
 /// Everything counted.
 #[derive(Debug)]
@@ -249,11 +251,17 @@ impl Metrics {
 
     /// Counts an error reply by its code.
     pub fn count_error(&self, code: &[u8]) {
-        let mut errors = self.errors.lock();
         let code = String::from_utf8_lossy(code);
-        if errors.len() < MAX_ERROR_CODES || errors.contains_key(&*code) {
-            *errors.entry_ref(&*code).or_insert(0) += 1;
-        }
+        *self.errors.lock().entry_ref(&*code).or_insert(0) += 1;
+    }
+
+    /// As [`Metrics::count_error`], for an error that a script answers with, whatever it calls it.
+    pub fn count_invented_error(&self, code: &[u8]) {
+        let code = String::from_utf8_lossy(code);
+        let mut errors = self.errors.lock();
+        let kept = errors.len() < MAX_ERROR_CODES || errors.contains_key(&*code);
+        let code = if kept { &*code } else { TOO_MANY_CODES };
+        *errors.entry_ref(code).or_insert(0) += 1;
     }
 
     /// CONFIG RESETSTAT.

@@ -191,11 +191,11 @@ fn is_missing(error: &io::Error) -> bool {
 }
 
 /// Binds a Unix socket, in place of one that a former server left behind. With permissions other than 0 it has them from
-/// the first moment, so that nobody connects in between; no other thread may make files meanwhile.
+/// the first moment, so that nobody connects in between; no other thread may make files meanwhile. It is shown as `name`.
 ///
 /// # Errors
 /// The path cannot be bound.
-pub fn bind_unix(path: &Path, permissions: u32, wire: Wire) -> io::Result<Listening> {
+pub fn bind_unix(path: &Path, name: &Path, permissions: u32, wire: Wire) -> io::Result<Listening> {
     let _ = std::fs::remove_file(path);
     let usual = (permissions != 0).then(|| umask(Mode::from_raw_mode(!permissions & 0o777)));
     let listener = std::os::unix::net::UnixListener::bind(path);
@@ -207,7 +207,7 @@ pub fn bind_unix(path: &Path, permissions: u32, wire: Wire) -> io::Result<Listen
     Ok(Listening::Unix(
         listener,
         wire,
-        path.to_string_lossy().into(),
+        name.to_string_lossy().into(),
     ))
 }
 

@@ -278,6 +278,7 @@ fn listen(server: &Arc<Server>, replica: &Arc<Replica>) -> io::Result<()> {
                 break;
             }
             server.replication.more.notify_all();
+            server.wake_patient();
         }
         replica.close();
         server.replication.more.notify_all();

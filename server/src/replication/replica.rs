@@ -6,7 +6,7 @@
 use std::{
     collections::VecDeque,
     io::{self, BufRead, BufReader, Read, Write},
-    net::{Shutdown, TcpStream, ToSocketAddrs},
+    net::{Shutdown, SocketAddr, TcpStream, ToSocketAddrs},
     os::fd::AsRawFd,
     process,
     sync::{
@@ -22,6 +22,7 @@ use protocol::{
     limits::Limits,
     resp::request::{RequestParser, Span, Step},
 };
+use socket2::{Domain, Socket, Type};
 use storage::{keyspace::Keyspace, snapshot::Ready};
 
 use crate::{
@@ -85,6 +86,8 @@ pub struct Link {
     /// Bytes of the copy that is being read, and of all of it; 0 if that is not known.
     copied_bytes: AtomicU64,
     copy_bytes: AtomicU64,
+    /// Up to where the stream was read, be it that it has not been applied.
+    read_to: AtomicU64,
 }
 
 impl Link {
@@ -100,6 +103,7 @@ impl Link {
             take_over: AtomicBool::new(false),
             copied_bytes: AtomicU64::new(0),
             copy_bytes: AtomicU64::new(0),
+            read_to: AtomicU64::new(0),
         })
     }
 
@@ -149,6 +153,11 @@ impl Link {
 
     fn set_state(&self, state: LinkState) {
         *self.state.lock() = state;
+    }
+
+    /// Up to where the stream was read.
+    pub fn read_to(&self) -> u64 {
+        self.read_to.load(Ordering::Relaxed)
     }
 
     fn hear(&self) {
@@ -204,7 +213,7 @@ fn follow(server: &Arc<Server>, link: &Arc<Link>) -> io::Result<()> {
     let settings = server.config.settings();
     let patience = Duration::from_secs(settings.repl_timeout.into());
     log::notice(format!("Connecting to PRIMARY {}:{}", link.host, link.port));
-    let stream = connect(link, patience)?;
+    let stream = connect(link, &settings.bind_source_addr, patience)?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(patience))?;
     stream.set_write_timeout(Some(patience))?;
@@ -255,16 +264,39 @@ fn follow(server: &Arc<Server>, link: &Arc<Link>) -> io::Result<()> {
     apply(server, link, wire, offset)
 }
 
-/// Connects to the first of the primary's addresses that answers.
-fn connect(link: &Link, patience: Duration) -> io::Result<TcpStream> {
+/// Connects to the first of the primary's addresses that answers, from an address of this machine if one is named and can
+/// be had.
+fn connect(link: &Link, source: &str, patience: Duration) -> io::Result<TcpStream> {
+    let mut sources: Vec<SocketAddr> = Vec::new();
+    if !source.is_empty() {
+        sources.extend((source, 0).to_socket_addrs()?);
+    }
     let mut last = trouble("the primary's name has no address");
     for address in (link.host.as_str(), link.port).to_socket_addrs()? {
-        match TcpStream::connect_timeout(&address, patience) {
+        let source = sources
+            .iter()
+            .find(|source| source.is_ipv4() == address.is_ipv4());
+        match connect_from(source, &address, patience) {
             Ok(stream) => return Ok(stream),
             Err(error) => last = error,
         }
     }
     Err(last)
+}
+
+fn connect_from(
+    source: Option<&SocketAddr>,
+    address: &SocketAddr,
+    patience: Duration,
+) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(*address), Type::STREAM, None)?;
+    if let Some(source) = source
+        && let Err(error) = socket.bind(&(*source).into())
+    {
+        log::warning(format!("Connecting from any address: {source}: {error}"));
+    }
+    socket.connect_timeout(&(*address).into(), patience)?;
+    Ok(socket.into())
 }
 
 struct Wire {
@@ -509,6 +541,7 @@ fn given_up() -> io::Error {
 
 /// Applies the stream until the link breaks.
 fn apply(server: &Arc<Server>, link: &Link, wire: Wire, offset: u64) -> io::Result<()> {
+    link.read_to.store(offset, Ordering::Relaxed);
     let client = register(server, &wire.output)?;
     let stream = Stream {
         server,
@@ -576,6 +609,8 @@ fn follow_stream(mut applier: Applier<'_>, wire: Wire) -> io::Result<()> {
             Ok(0) => return Err(trouble("Connection with primary lost.")),
             Ok(read) => {
                 stream.note_read(read);
+                let read_to = applier.offset + bytes.len() as u64;
+                link.read_to.store(read_to, Ordering::Relaxed);
                 link.hear();
                 last_heard = Instant::now();
             }

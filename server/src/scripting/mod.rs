@@ -41,7 +41,7 @@ pub use self::{
 };
 use crate::dispatch::{
     args::Args,
-    command::{Command, Result},
+    command::{Command, Flag as CommandFlag, Result},
 };
 
 /// The name of a script: its SHA-1 in hexadecimal digits.
@@ -91,6 +91,23 @@ impl Scripting {
     /// The script of this name.
     pub fn find(&self, sha: &Sha) -> Option<Arc<Script>> {
         self.cache.lock().scripts.get(sha).cloned()
+    }
+
+    /// Whether what a command calls says that it changes nothing.
+    pub fn promises_no_writes(&self, command: &Command, args: &Args<'_>) -> bool {
+        let program = args.word(1);
+        match command.name {
+            _ if command.has(CommandFlag::ReadOnly) => true,
+            "EVAL" => shebang::script(program).is_ok_and(|(flags, _)| flags.no_writes),
+            "EVALSHA" => {
+                let script = parse_sha(program).and_then(|sha| self.find(&sha));
+                script.is_some_and(|script| script.flags.no_writes)
+            }
+            _ => {
+                let function = self.functions.current().find(program);
+                function.is_some_and(|(_, described)| described.flags.no_writes)
+            }
+        }
     }
 
     /// Keeps a script.

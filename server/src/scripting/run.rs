@@ -36,7 +36,7 @@ use crate::{
         gates,
         table::Registered,
     },
-    metrics::CommandMetrics,
+    metrics::{CommandMetrics, command_log::Outcome},
     notify::{self, Teller},
     persistence::trouble::Trouble,
     session::Session,
@@ -352,7 +352,7 @@ impl Commands<'_, '_, '_> {
         if command.has(Flag::NoScript) {
             return Err(NOT_ALLOWED);
         }
-        if self.read_only && command.is_write() {
+        if self.read_only && (command.is_write() || command.has(Flag::MayReplicate)) {
             return Err(WRITES_REFUSED);
         }
         self.check_permissions(registered, args)?;
@@ -425,7 +425,7 @@ impl Commands<'_, '_, '_> {
         self.reply.clear();
         self.reply.set_version(self.state.version.get());
         self.wrote |= registered.command.is_write();
-        if registered.command.is_write() || registered.command.has(Flag::MayReplicate) {
+        if registered.command.is_write() {
             self.state.running.note_write();
         }
         self.db.begin();
@@ -440,11 +440,18 @@ impl Commands<'_, '_, '_> {
             args,
             &mut self.reply,
         );
-        self.session.count_command(registered, clock.lap());
+        let outcome = Outcome {
+            nanoseconds: clock.lap(),
+            reply_bytes: self.reply.len(),
+        };
+        self.session.count_command(registered, outcome.nanoseconds);
         if result.is_err() {
             self.metrics(registered).failed.add(1);
         }
-        let server = &self.session.server;
+        let (server, client) = (&self.session.server, &self.session.client);
+        server
+            .command_log
+            .note(registered.command, args, client, outcome);
         if server.monitors.is_on() {
             let database = self.session.database;
             server
@@ -452,11 +459,12 @@ impl Commands<'_, '_, '_> {
                 .show_scripted(registered.command, args, database);
         }
         let changes = std::mem::take(&mut self.db.changes);
+        let stale = changes.has_stale();
         self.changes.absorb(changes);
-        if self.changes.has_stale() {
+        if stale {
             notify::tell_locked(server, self.db, &mut self.changes.notices, Teller::Script);
         }
-        if self.session.flags.tracks_reads && registered.command.has(Flag::ReadOnly) {
+        if self.session.flags.tracks_reads {
             tracking::remember(self.session, self.db, registered.command, args);
         }
         result?;

@@ -101,6 +101,8 @@ pub struct Flags {
     pub subscribed: bool,
     /// A script keeps what it does from the replicas.
     pub hides_from_replicas: bool,
+    /// CLIENT PAUSE holds its command back.
+    pub paused: bool,
 }
 
 impl Flags {
@@ -124,6 +126,7 @@ impl Flags {
             caching: false,
             subscribed: false,
             hides_from_replicas: false,
+            paused: false,
         };
         *self == PLAIN
     }
@@ -207,13 +210,33 @@ impl Session {
     pub fn begin_patience(&mut self, patience: Patience) {
         self.patience = Some(Box::new(patience));
         self.client.begin_patience();
+        self.server.patient.lock().push(self.client.clone());
         self.server.waiting.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Its command is held back by CLIENT PAUSE, be it that it waits for something else already.
+    pub fn begin_pause(&mut self) {
+        if self.patience.is_none() && !std::mem::replace(&mut self.flags.paused, true) {
+            self.client.set_paused(true);
+            self.server.held_back.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Its command is not held back any more.
+    #[inline]
+    pub fn end_pause(&mut self) {
+        if std::mem::take(&mut self.flags.paused) {
+            self.client.set_paused(false);
+            self.server.held_back.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 
     /// Waits for replicas or the disk no longer.
     pub fn end_patience(&mut self) {
         if self.patience.take().is_some() {
             self.client.end_patience();
+            let id = self.client.id;
+            self.server.patient.lock().retain(|client| client.id != id);
             self.server.waiting.fetch_sub(1, Ordering::Relaxed);
         }
     }
@@ -230,6 +253,7 @@ impl Drop for Session {
     fn drop(&mut self) {
         self.leave_waiting();
         self.end_patience();
+        self.end_pause();
         self.leave_transaction();
         self.unsubscribe_all();
         self.stop_tracking();

@@ -14,12 +14,13 @@ use std::{
 
 use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
+use storage::shard::WatchMark;
 
 use super::{
     mailbox::{Mailbox, OutputGuard, Post},
     memory::{ClientMemory, Held, Settled},
 };
-use crate::{dispatch::blocking::Waiter, tracking::Tracking};
+use crate::{acl::DEFAULT_USER, dispatch::blocking::Waiter, tracking::Tracking};
 
 /// One end of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,9 +54,21 @@ pub struct Details {
     pub library_name: Vec<u8>,
     pub library_version: Vec<u8>,
     pub user: Vec<u8>,
+    /// What becomes of the keys that it watches.
+    pub watch: Option<Arc<WatchMark>>,
 }
 
-/// Whether a client waits for replicas or the disk, and how others ended that.
+impl Details {
+    /// The user whose rights it has.
+    pub fn user(&self) -> &[u8] {
+        match self.user.as_slice() {
+            b"" => DEFAULT_USER,
+            name => name,
+        }
+    }
+}
+
+/// Whether a client waits for replicas, the disk or the end of a pause, and how others ended that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum WaitState {
@@ -63,6 +76,8 @@ pub enum WaitState {
     Waits,
     TimedOut,
     Interrupted,
+    /// CLIENT PAUSE holds its command back.
+    Paused,
 }
 
 /// A client as others see it. Its worker keeps the numbers current with relaxed stores; nothing hangs on their order.
@@ -103,7 +118,7 @@ pub struct Client {
     /// What others have for it.
     pub mailbox: Mailbox,
     waiter: Mutex<Option<Arc<Waiter>>>,
-    /// Whether it waits for replicas or the disk: a [`WaitState`].
+    /// What it waits for beside keys: a [`WaitState`].
     patience: AtomicU8,
     pub is_monitor: AtomicBool,
     tracking: Mutex<Option<Arc<Tracking>>>,
@@ -265,7 +280,7 @@ impl Client {
         })
     }
 
-    /// Whether it waits for a key, for replicas or for the disk.
+    /// Whether it waits for a key, for replicas, for the disk or for the end of a pause.
     pub fn is_blocked(&self) -> bool {
         self.waiter.lock().is_some()
             || self.patience.load(Ordering::Relaxed) != WaitState::None as u8
@@ -274,6 +289,14 @@ impl Client {
     pub fn begin_patience(&self) {
         self.patience
             .store(WaitState::Waits as u8, Ordering::Relaxed);
+    }
+
+    pub fn set_paused(&self, paused: bool) {
+        let state = match paused {
+            true => WaitState::Paused,
+            false => WaitState::None,
+        };
+        self.patience.store(state as u8, Ordering::Relaxed);
     }
 
     pub fn end_patience(&self) {
@@ -376,6 +399,11 @@ impl Client {
     /// Remembers how to wake the connection. Once, at its first turn: a task's waker stays good for its life.
     pub fn set_waker(&self, waker: &Waker) {
         *self.waker.lock() = Some(waker.clone());
+    }
+
+    /// How to wake the connection, once it has had a turn.
+    pub fn waker(&self) -> Option<Waker> {
+        self.waker.lock().clone()
     }
 
     /// Makes the connection take a turn, to see what was left for it.

@@ -73,7 +73,7 @@ impl Session {
 
     /// Ends all subscriptions without a word.
     pub fn unsubscribe_all(&mut self) {
-        for kind in [Kind::Channel, Kind::Pattern, Kind::ShardChannel] {
+        for kind in Kind::ALL {
             for name in self.subscribed_to(kind) {
                 self.unsubscribe(kind, &name);
             }

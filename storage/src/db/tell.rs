@@ -28,18 +28,27 @@ impl Db<'_> {
         }
     }
 
+    /// As [`Db::changed`], for commands that tell of the event before they tell of stale copies.
+    pub fn changed_after_event(&mut self, key: Key<'_>, class: EventClass, name: &'static str) {
+        self.changed_inside(key, class, name);
+        self.touch_key(key);
+    }
+
+    /// As [`Db::changed_after_event`], for commands that tell of stale copies before they tell that the key is gone.
+    pub fn changed_before_gone(&mut self, key: Key<'_>, class: EventClass, name: &'static str) {
+        self.changes.dirty += 1;
+        self.notify(key, class, name);
+        self.touch_key(key);
+        self.tell_emptied(key);
+    }
+
+    /// Tells that the key is gone if its collection was emptied.
     #[cold]
     fn tell_emptied(&mut self, key: Key<'_>) {
         if self.emptied == Some((self.index, key.hash)) {
             self.emptied = None;
             self.notify(key, EventClass::Generic, "del");
         }
-    }
-
-    /// As [`Db::changed`], for commands that tell of the event before they tell of stale copies.
-    pub fn changed_after_event(&mut self, key: Key<'_>, class: EventClass, name: &'static str) {
-        self.changed_inside(key, class, name);
-        self.touch_key(key);
     }
 
     /// The key is another than it was: fails transactions that watch it, invalidates cached copies, wakes waiters.

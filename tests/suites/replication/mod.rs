@@ -12,6 +12,7 @@ mod sentinel;
 mod slow;
 mod stream;
 mod trouble;
+mod waiting;
 
 use std::{net::SocketAddr, thread, time::Duration, time::Instant};
 

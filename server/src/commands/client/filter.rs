@@ -4,7 +4,7 @@ use std::mem::discriminant;
 
 use storage::value::number;
 
-use super::{flags, quoting, user};
+use super::{flags, quoting};
 use crate::{
     dispatch::{args::Args, command::Result, error::Error},
     server::Server,
@@ -136,7 +136,7 @@ impl Test {
         match self {
             Test::Ids(ids) => ids.contains(&client.id),
             Test::Kind(kind) => *kind == kind_of(client),
-            Test::User(name) => user(&client.details().user).as_bytes() == name,
+            Test::User(name) => client.details().user() == name,
             Test::Address(address) => client.address.to_string().as_bytes() == address,
             Test::LocalAddress(address) => client.local_address.to_string().as_bytes() == address,
             Test::Ip(ip) => match &client.address {

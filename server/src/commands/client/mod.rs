@@ -336,7 +336,7 @@ pub(crate) fn describe(client: &Client) -> String {
         client.mailbox.len() + usize::from(client.output_bytes.load(Ordering::Relaxed) > 0),
         client.memory_bytes(),
         if unsent > 0 { "rw" } else { "r" },
-        user(&details.user),
+        text(details.user()),
         client.redirection(),
         if client.resp3.load(Ordering::Relaxed) {
             3
@@ -352,20 +352,13 @@ pub(crate) fn describe(client: &Client) -> String {
     line
 }
 
-/// The user whose rights a connection has.
-fn user(name: &[u8]) -> String {
-    if name.is_empty() {
-        return "default".to_owned();
-    }
-    String::from_utf8_lossy(name).into_owned()
-}
-
 /// The letters that tell what is special of a client, `N` for nothing.
 fn flags(client: &Client) -> String {
     let mut letters = String::new();
     let tracking = client.tracking();
     let broken = |tracking: &Tracking| tracking.broken_redirect.load(Ordering::Relaxed);
-    let flags: [(bool, char); 14] = [
+    let watch = client.details().watch;
+    let flags: [(bool, char); 15] = [
         (client.is_replica.load(Ordering::Relaxed), 'S'),
         (client.is_primary(), 'M'),
         (client.is_monitor.load(Ordering::Relaxed), 'O'),
@@ -378,6 +371,7 @@ fn flags(client: &Client) -> String {
             tracking.is_some_and(|tracking| tracking.mode == Mode::Broadcast),
             'B',
         ),
+        (watch.is_some_and(|mark| mark.is_touched()), 'd'),
         (matches!(client.address, Address::Unix(_)), 'U'),
         (client.readonly.load(Ordering::Relaxed), 'r'),
         (client.no_evict.load(Ordering::Relaxed), 'e'),
@@ -576,7 +570,7 @@ fn pause(session: &mut Session, args: &Args<'_>, reply: &mut Reply) -> Result {
         .millis()
         .checked_add(millis)
         .ok_or(Error::general("timeout is out of range"))?;
-    session.server.pause.begin(until, all);
+    session.server.begin_pause(until, all);
     reply.ok();
     Ok(())
 }
@@ -597,12 +591,7 @@ const UNPAUSE: Command = Command {
 };
 
 fn unpause(session: &mut Session, _args: &Args<'_>, reply: &mut Reply) -> Result {
-    session.server.pause.end();
-    for client in session.server.clients.all() {
-        if client.id != session.client.id {
-            client.wake();
-        }
-    }
+    session.server.end_pause();
     reply.ok();
     Ok(())
 }

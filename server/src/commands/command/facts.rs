@@ -61,7 +61,6 @@ const FLAGS: &[(Flag, &str)] = &[
     (Flag::Asking, "asking"),
     (Flag::Fast, "fast"),
     (Flag::NoAuth, "no_auth"),
-    (Flag::MayReplicate, "may_replicate"),
     (Flag::NoMandatoryKeys, "no_mandatory_keys"),
     (Flag::NoAsyncLoading, "no_async_loading"),
     (Flag::NoMulti, "no_multi"),

@@ -157,7 +157,7 @@ pub(super) fn tell_deadline_set(
     }
     if fields::is_past(db, deadline) {
         fields::count_expired(db, changed.len());
-        db.changed_after_event(key, EventClass::Hash, "hexpired");
+        db.changed_before_gone(key, EventClass::Hash, "hexpired");
         log_words(db, &[b"HDEL", key.bytes], changed);
     } else {
         db.changed_after_event(key, EventClass::Hash, "hexpire");

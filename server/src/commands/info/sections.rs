@@ -152,7 +152,9 @@ pub(super) fn clients(facts: &mut Facts<'_, '_>, lines: &mut Lines) {
         "client_recent_max_output_buffer",
         largest(crate::session::registry::Client::unsent_bytes),
     );
-    lines.add("blocked_clients", server.waiting.load(Ordering::Relaxed));
+    let waiting = server.waiting.load(Ordering::Relaxed);
+    let held_back = server.held_back.load(Ordering::Relaxed);
+    lines.add("blocked_clients", waiting + held_back);
     lines.add("tracking_clients", server.tracking.clients());
     let subscribed = clients.iter().filter(|client| client.subscriptions() > 0);
     lines.add("pubsub_clients", subscribed.count());
@@ -583,7 +585,7 @@ pub(super) fn replication(facts: &mut Facts<'_, '_>, lines: &mut Lines) {
             lines.add("master_last_io_seconds_ago", silent);
             let syncing = link.state() == LinkState::Sync;
             lines.add("master_sync_in_progress", u8::from(syncing));
-            lines.add("slave_read_repl_offset", offset);
+            lines.add("slave_read_repl_offset", offset.max(link.read_to()));
             lines.add("slave_repl_offset", offset);
             lines.add("replicas_repl_buffer_size", 0);
             lines.add("replicas_repl_buffer_peak", 0);

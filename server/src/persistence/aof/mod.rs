@@ -33,6 +33,7 @@ use crate::{
     persistence::trouble::reason,
     propagation::each_piece,
     server,
+    session::registry::Client,
 };
 
 pub use self::{
@@ -244,6 +245,19 @@ impl Aof {
             waiting.push((end, waker.clone()));
         }
         fate
+    }
+
+    /// Wakes the client once the stream is on disk up to `end`, or was by now.
+    pub fn wake_when_synced(&self, end: u64, client: &Client) {
+        let Some(waker) = client.waker() else {
+            return;
+        };
+        let mut waiting = self.waiting.lock();
+        if self.on_disk() >= end {
+            waker.wake();
+        } else if !waiting.iter().any(|(_, known)| known.will_wake(&waker)) {
+            waiting.push((end, waker));
+        }
     }
 
     fn fate(&self, end: u64) -> Fate {
