@@ -81,6 +81,10 @@ pub async fn run(server: Arc<Server>) {
             sweep(&server, server::now());
             server.command_log.note_event("expire-cycle", began);
         }
+        if server.active_expire.load(Ordering::Relaxed) && server.replication.is_replica() {
+            let own = &server.replication.own_keys;
+            own.sweep(&server, server::now());
+        }
         flush_when_due(&server, server::now());
         replication::enforce_limits(&server);
         reclaim.step(&server);

@@ -26,7 +26,10 @@ use self::{
     gates::Gate,
     table::{OneKey, Registered},
 };
-use crate::{metrics::command_log::Outcome, scripting::stack, server, session::Session};
+use crate::{
+    metrics::command_log::Outcome, replication::own_keys, scripting::stack, server,
+    session::Session,
+};
 
 /// What the connection does after a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -171,7 +174,12 @@ fn execute_any(
     if wants_stack(session, registered.command) {
         return Next::Stack;
     }
+    let own = own_keys::touched(session, registered.command, args);
     let result = call::run(session, db, registered, args, reply);
+    if !own.is_empty() {
+        let noted = &session.server.replication.own_keys;
+        noted.note(&session.server, own);
+    }
     if result == Err(Error::BUSY) {
         begun.undo(reply);
         return reject(session, registered, reply, Error::BUSY);

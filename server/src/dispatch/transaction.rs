@@ -121,6 +121,11 @@ impl Transaction {
         self.queued_bytes
     }
 
+    /// What is queued, in order.
+    pub fn queued(&self) -> impl Iterator<Item = &Queued> {
+        self.queued.iter()
+    }
+
     /// Whether something is so of a queued command.
     pub fn any(&self, is_so: impl Fn(&Command) -> bool) -> bool {
         self.queued

@@ -40,6 +40,9 @@ const QUEUED: usize = 4;
 /// Batches that are put in before threads are started for more.
 const FEW: usize = 8;
 
+/// Empty keys that a thread tells of.
+const TOLD_EMPTY: u64 = 10;
+
 /// Entries that are read before they are put in, some for each shard.
 const AHEAD: usize = 2048;
 
@@ -385,8 +388,12 @@ impl Loader<'_> {
     fn let_in(&self, db: &Db<'_>, record: Record, loaded: &mut Loaded) -> Option<FileEntry> {
         let entry = match record {
             Record::Entry(entry) => entry,
-            Record::EmptyEntry { .. } => {
+            Record::EmptyEntry { key } => {
                 loaded.empty += 1;
+                if loaded.empty <= TOLD_EMPTY {
+                    let key = key.escape_ascii();
+                    log::notice(format!("rdbLoadObject skipping empty key: {key}"));
+                }
                 return None;
             }
             _ => return None,

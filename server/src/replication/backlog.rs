@@ -79,6 +79,11 @@ impl Backlog {
         self.trim();
     }
 
+    /// A replica needs the stream from here, beside the others that need it.
+    pub(crate) fn keep_from(&mut self, from: u64) {
+        self.needed_from = Some(self.needed_from.map_or(from, |needed| needed.min(from)));
+    }
+
     /// Adds what changed data.
     pub(crate) fn push_effects(&mut self, bytes: &[u8]) {
         self.push(bytes);
@@ -251,6 +256,21 @@ mod tests {
         assert_eq!(backlog.start(), 190);
         backlog.set_needed_from(None);
         assert_eq!(backlog.start(), 196);
+    }
+
+    #[test]
+    fn a_replica_more_takes_nothing_from_the_others() {
+        let mut backlog = Backlog::new("a".into());
+        backlog.set_size(4, 1000);
+        backlog.set_needed_from(Some(0));
+        backlog.push(&[1; 100]);
+        backlog.keep_from(98);
+        backlog.push(&[1; 100]);
+        assert_eq!(backlog.start(), 0);
+        backlog.set_needed_from(None);
+        backlog.keep_from(198);
+        backlog.push(&[1; 100]);
+        assert_eq!(backlog.start(), 198);
     }
 
     #[test]

@@ -310,7 +310,7 @@ pub(super) fn send(
     if wanted.announced.eof && !wanted.is_old {
         let mark = server::random_hex();
         plain.write_all(format!("$EOF:{mark}\r\n").as_bytes())?;
-        pass(&pieces, plain)?;
+        pass(replica, &pieces, plain)?;
         plain.write_all(mark.as_bytes())?;
     } else {
         send_with_length(server, replica, &pieces, plain)?;
@@ -323,12 +323,13 @@ pub(super) fn send(
     Ok(())
 }
 
-/// Writes all pieces.
-fn pass(pieces: &Receiver<Piece>, mut sink: impl Write) -> io::Result<()> {
+/// Writes all pieces, unless the replica leaves before.
+fn pass(replica: &Replica, pieces: &Receiver<Piece>, mut sink: impl Write) -> io::Result<()> {
     loop {
-        match pieces.recv() {
+        match pieces.recv_timeout(PATIENCE) {
             Ok(Piece::Bytes(bytes)) => sink.write_all(&bytes)?,
             Ok(Piece::End) => return sink.flush(),
+            Err(RecvTimeoutError::Timeout) if !replica.is_closed() => {}
             Ok(Piece::Begin(_)) | Err(_) => return Err(given_up()),
         }
     }
@@ -347,7 +348,7 @@ fn send_with_length(
         replica.client.id
     ));
     let outcome = std::fs::File::create(&path).and_then(|file| {
-        pass(pieces, BufWriter::with_capacity(CHUNK, &file))?;
+        pass(replica, pieces, BufWriter::with_capacity(CHUNK, &file))?;
         replica.enter(Stage::Sending);
         let mut file = std::fs::File::open(&path)?;
         let len = file.metadata()?.len();

@@ -9,6 +9,7 @@ mod backlog;
 mod copy;
 pub mod failover;
 mod maintenance;
+pub mod own_keys;
 pub mod primary;
 pub mod replica;
 
@@ -31,7 +32,10 @@ use storage::{
 };
 
 pub use self::maintenance::{enforce_limits, finish, maintain, tell_lagging, wait_for_replicas};
-use self::{backlog::Backlog, copy::Copies, failover::Failover, primary::Replica, replica::Link};
+use self::{
+    backlog::Backlog, copy::Copies, failover::Failover, own_keys::OwnKeys, primary::Replica,
+    replica::Link,
+};
 use crate::{
     config::Settings,
     dispatch::{blocking, error::Error},
@@ -56,6 +60,7 @@ pub struct Replication {
     /// The stream is of what this server's clients do, not of what a primary sends.
     is_own: AtomicBool,
     pub failover: Failover,
+    pub own_keys: OwnKeys,
     /// Held while a replica applies its primary's commands and keeps their bytes, so that a cut for a replica of its
     /// own falls between two commands, where data and offset agree.
     pub(crate) applying: Mutex<()>,
@@ -108,6 +113,7 @@ impl Default for Replication {
             is_replica: AtomicBool::new(false),
             is_own: AtomicBool::new(true),
             failover: Failover::default(),
+            own_keys: OwnKeys::default(),
             applying: Mutex::default(),
             wants_replicas: AtomicBool::new(false),
             alone_since_ms: AtomicI64::new(0),
@@ -335,6 +341,7 @@ impl Replication {
         // Before clients may write: what they find expired is gone, here and at replicas.
         server.keyspace.set_deletes_expired(true);
         self.is_replica.store(false, Ordering::Relaxed);
+        self.own_keys.forget();
         drop(applying);
         // Replicas ask again, and learn the new name.
         self.drop_replicas();

@@ -348,8 +348,7 @@ fn send_all(
         if continues {
             // Nothing of it may go before it is sent.
             replica.begin_at(*offset);
-            let needed = stream.start().max(*offset);
-            stream.set_needed_from(Some(needed));
+            stream.keep_from(*offset);
         }
         continues
     });

@@ -880,6 +880,7 @@ impl super::Replication {
             return Err(given_up());
         }
         ready.take_over(copy.keyspace);
+        self.own_keys.forget();
         server.scripting.functions.take_over(copy.functions);
         self.activate(server);
         let mut stream = self.stream.lock();

@@ -53,6 +53,11 @@ impl Db<'_> {
         self.index = selected;
     }
 
+    /// Deletes the key if its deadline has passed, also where the keyspace hides such keys only.
+    pub fn expire_if_due(&mut self, key: Key<'_>) {
+        self.expire(key);
+    }
+
     /// Deletes a key that has expired, after what was met before it.
     #[cold]
     pub(super) fn expire(&mut self, key: Key<'_>) {

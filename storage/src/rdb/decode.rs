@@ -120,6 +120,7 @@ fn read_list<R: Read>(reader: &mut Reader<R>, kind: u8, limits: &Limits) -> Resu
                 let container = reader.length()?;
                 reader.string(&mut text)?;
                 match container {
+                    PLAIN_NODE if text.is_empty() => return Err(Error::Corrupt("list node")),
                     PLAIN_NODE => list.push(&text),
                     PACKED_NODE => list.push_all(listpack::Entries::new(&text)?)?,
                     _ => return Err(Error::Corrupt("list node")),

@@ -240,6 +240,47 @@ fn replicas_are_sent_what_valkey_sends() {
     }
 }
 
+/// What clients of a writable replica gave a deadline is deleted by the replica itself; what is its primary's is hidden
+/// until the primary deletes it.
+fn own_keys_go(program: Program) -> bool {
+    let Some(primary) = start(program, &options()) else {
+        return false;
+    };
+    let replica = start(program, &options().set("replica-read-only", "no")).expect("it is there");
+    follow(&replica, &primary);
+    in_step(&primary, &replica);
+    ask(&primary, "DEBUG SET-ACTIVE-EXPIRE 0");
+    ask(&primary, "SET theirs 1 PX 100");
+    let mut wire = replica.connect();
+    for line in [
+        "SET one 1 PX 300",
+        "SET two 2",
+        "PEXPIRE two 300",
+        "MULTI",
+        "SET three 3 PX 300",
+        "EXEC",
+        "EVAL \"redis.call('SET', KEYS[1], 4, 'PX', 300)\" 1 four",
+        "SET kept 1 PX 300",
+        "PERSIST kept",
+    ] {
+        let reply = wire.line(line);
+        assert!(!reply.starts_with('-'), "{line}: {reply}");
+    }
+    eventually("what is the replica's own is deleted", || {
+        wire.line("DBSIZE") == ":2\r\n"
+    });
+    assert_eq!(wire.line("EXISTS kept theirs"), ":1\r\n");
+    true
+}
+
+#[test]
+fn keys_of_a_writable_replica_expire() {
+    assert!(own_keys_go(Program::Ferrite));
+    if !own_keys_go(Program::Valkey) {
+        missing("valkey-server");
+    }
+}
+
 /// A function that may write is not begun by a server that may not.
 #[test]
 fn functions_that_may_write_are_refused_as_writes_are() {

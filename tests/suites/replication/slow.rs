@@ -281,3 +281,38 @@ fn a_replica_that_is_killed_is_sent_nothing_of_what_follows() {
     in_step(&primary, &replica);
     assert_eq!(field(&primary, "stats", "sync_full"), 2);
 }
+
+/// What is kept for a replica that is being sent a copy stays, whoever else comes back and goes on where it was.
+#[test]
+fn a_replica_that_comes_back_takes_nothing_from_one_that_is_being_copied() {
+    let primary = Server::ferrite(&options().set("repl-backlog-size", "16384"));
+    let replica = Server::ferrite(&options());
+    follow(&replica, &primary);
+    in_step(&primary, &replica);
+    let mut wire = primary.connect();
+    overwrite(&mut wire, 2_000, 0);
+    in_step(&primary, &replica);
+    // Each key of the copy takes a second.
+    ask(&primary, "CONFIG SET rdb-key-save-delay 1000000");
+    let copied_to = ask_for_all(&primary);
+    eventually("the copy has begun", || copied(&primary) == 1);
+    assert_eq!(field(&primary, "persistence", "rdb_bgsave_in_progress"), 1);
+    overwrite(&mut wire, 2_000, 1);
+    in_step(&primary, &replica);
+    let kept = || field(&primary, "replication", "repl_backlog_histlen");
+    let before = kept();
+    assert!(before > 2_000_000, "{before}");
+    ask(&replica, "CLIENT KILL TYPE primary");
+    eventually("the replica comes back", || {
+        field(&primary, "stats", "sync_partial_ok") == 1
+    });
+    overwrite(&mut wire, 500, 2);
+    in_step(&primary, &replica);
+    assert!(kept() > before);
+    // Whoever leaves while it waits for a slow copy is missed.
+    drop(copied_to);
+    eventually("the one that is copied to has gone", || {
+        field(&primary, "replication", "connected_slaves") == 1
+    });
+    eventually("nothing is kept for it", || kept() < 200_000);
+}

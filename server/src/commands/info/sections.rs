@@ -1,6 +1,9 @@
 //! What each section of INFO says. Figures of what this server does not have are zero: nothing of it happened.
 
-use std::{env, fs, sync::atomic::Ordering};
+use std::{
+    env, fs,
+    sync::{Arc, atomic::Ordering},
+};
 
 use storage::alloc;
 
@@ -13,6 +16,7 @@ use crate::{
     persistence::loading::Progress,
     replication::{primary::Stage, replica::LinkState},
     server::{Server, now, random_word},
+    session::registry::Client,
 };
 
 pub(super) fn nothing(_facts: &mut Facts<'_, '_>, _lines: &mut Lines) {}
@@ -134,10 +138,12 @@ pub(super) fn tls(_facts: &mut Facts<'_, '_>, lines: &mut Lines) {
 pub(super) fn clients(facts: &mut Facts<'_, '_>, lines: &mut Lines) {
     let server = &facts.session.server;
     let clients = server.clients.all();
-    lines.add("connected_clients", clients.len());
+    let is_replica = |client: &&Arc<Client>| client.is_replica.load(Ordering::Relaxed);
+    let replicas = clients.iter().filter(is_replica).count();
+    lines.add("connected_clients", clients.len() - replicas);
     lines.add("cluster_connections", 0);
     lines.add("maxclients", server.config.settings().maxclients);
-    let largest = |bytes: fn(&crate::session::registry::Client) -> usize| {
+    let largest = |bytes: fn(&Client) -> usize| {
         clients
             .iter()
             .map(|client| bytes(client))
@@ -150,7 +156,7 @@ pub(super) fn clients(facts: &mut Facts<'_, '_>, lines: &mut Lines) {
     );
     lines.add(
         "client_recent_max_output_buffer",
-        largest(crate::session::registry::Client::unsent_bytes),
+        largest(Client::unsent_bytes),
     );
     let waiting = server.waiting.load(Ordering::Relaxed);
     let held_back = server.held_back.load(Ordering::Relaxed);
