@@ -16,6 +16,8 @@ use crate::{
 
 /// How often the replica's progress is looked at.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
+/// How long an abortion may take to be seen.
+const ABORT: Duration = Duration::from_secs(2);
 /// How long the replica may take to answer once it is asked to take over.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
@@ -66,13 +68,17 @@ impl Failover {
         self.state.store(state as u8, Ordering::Relaxed);
     }
 
-    /// Gives up what has not begun to hand over. False if nothing is under way.
+    /// Gives up what has not handed over, and waits until that has been seen. False if nothing is under way.
     pub fn abort(&self) -> bool {
-        let runs = self.state() != State::None;
-        if runs {
-            self.aborted.store(true, Ordering::Relaxed);
+        if self.state() == State::None {
+            return false;
         }
-        runs
+        self.aborted.store(true, Ordering::Relaxed);
+        let deadline = Instant::now() + ABORT;
+        while self.state() != State::None && Instant::now() < deadline {
+            thread::sleep(LOOK_AGAIN);
+        }
+        true
     }
 }
 
@@ -112,7 +118,13 @@ fn run(server: &Arc<Server>, request: &Request) {
     let deadline = Instant::now() + HANDSHAKE;
     while !link.is_up() {
         let aborted = replication.failover.aborted.load(Ordering::Relaxed);
-        if aborted || Instant::now() > deadline {
+        let refused = link.was_refused();
+        if refused {
+            log::warning(format!(
+                "Aborting failover to {host}:{port}: Failover target rejected psync request"
+            ));
+        }
+        if aborted || refused || Instant::now() > deadline {
             log::warning("The failover target did not take over: this server stays the primary.");
             replication.promote(server);
             server.config.change(|settings| settings.replicaof = None);
@@ -148,7 +160,15 @@ fn wait_for_replica(server: &Server, request: &Request) -> Option<(String, u16)>
             .timeout
             .is_some_and(|timeout| started.elapsed() >= timeout)
         {
-            return request.target.clone().filter(|_| request.force);
+            let forced = request.target.clone().filter(|_| request.force);
+            if let Some((host, port)) = &forced {
+                log::notice(format!(
+                    "Failover to {host}:{port} time out exceeded, failing over."
+                ));
+            } else {
+                log::notice("Replica never caught up before timeout");
+            }
+            return forced;
         }
         // An answer may have been overtaken by a ping.
         let now = server::now().millis();

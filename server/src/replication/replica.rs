@@ -83,6 +83,8 @@ pub struct Link {
     down_since_ms: AtomicI64,
     /// The other side is a replica that is asked to become the primary.
     take_over: AtomicBool,
+    /// It was asked for the stream so, and refused.
+    refused: AtomicBool,
     /// Bytes of the copy that is being read, and of all of it; 0 if that is not known.
     copied_bytes: AtomicU64,
     copy_bytes: AtomicU64,
@@ -101,6 +103,7 @@ impl Link {
             heard_ms: AtomicI64::new(0),
             down_since_ms: AtomicI64::new(server::now().millis()),
             take_over: AtomicBool::new(false),
+            refused: AtomicBool::new(false),
             copied_bytes: AtomicU64::new(0),
             copy_bytes: AtomicU64::new(0),
             read_to: AtomicU64::new(0),
@@ -109,6 +112,10 @@ impl Link {
 
     pub(super) fn ask_to_take_over(&self) {
         self.take_over.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn was_refused(&self) -> bool {
+        self.refused.load(Ordering::Relaxed)
     }
 
     pub fn state(&self) -> LinkState {
@@ -476,7 +483,10 @@ fn shake_hands(server: &Server, link: &Link, wire: &mut Wire) -> io::Result<Answ
                 ))),
             }
         }
-        _ => Err(trouble(format!("the primary refuses: {answer}"))),
+        _ => {
+            link.refused.store(true, Ordering::Relaxed);
+            Err(trouble(format!("the primary refuses: {answer}")))
+        }
     }
 }
 

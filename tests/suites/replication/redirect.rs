@@ -106,3 +106,44 @@ fn clients_wait_while_the_primary_is_handed_over() {
     let told = plain.reply().expect("an answer");
     assert!(told.starts_with(b"-READONLY"));
 }
+
+/// A target that may not be asked for the stream ends the failover at once, FAILOVER ABORT one that waits.
+#[test]
+fn a_failover_that_fails_leaves_the_primary_as_it_was() {
+    let primary = Server::ferrite(&options());
+    let replica = Server::ferrite(&options());
+    follow(&replica, &primary);
+    in_step(&primary, &replica);
+    let state = || {
+        let told = super::ask(&primary, "INFO replication");
+        let line = told
+            .lines()
+            .find_map(|line| line.strip_prefix("master_failover_state:"));
+        line.expect("it is told").to_owned()
+    };
+    let target = format!("FAILOVER TO 127.0.0.1 {}", replica.resp_address().port());
+    super::ask(&replica, "ACL SETUSER default -psync");
+    assert_eq!(super::ask(&primary, &target), "+OK\r\n");
+    eventually("it ends", || state() == "no-failover");
+    assert!(
+        primary
+            .log()
+            .contains("Failover target rejected psync request")
+    );
+    super::ask(&replica, "ACL SETUSER default +psync");
+    assert_eq!(super::ask(&primary, "SET a 1"), "+OK\r\n");
+    in_step(&primary, &replica);
+    replica.signal("STOP");
+    assert_eq!(super::ask(&primary, "SET a 2"), "+OK\r\n");
+    assert_eq!(super::ask(&primary, &target), "+OK\r\n");
+    assert_eq!(state(), "waiting-for-sync");
+    assert_eq!(super::ask(&primary, "FAILOVER ABORT"), "+OK\r\n");
+    assert_eq!(state(), "no-failover");
+    let timed = format!("{target} TIMEOUT 100 FORCE");
+    assert_eq!(super::ask(&primary, &timed), "+OK\r\n");
+    eventually("it is forced", || state() == "failover-in-progress");
+    assert!(primary.log().contains("time out exceeded, failing over."));
+    replica.signal("CONT");
+    eventually("the target takes over", || state() == "no-failover");
+    in_step(&replica, &primary);
+}
