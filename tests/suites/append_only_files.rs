@@ -148,6 +148,25 @@ fn a_base_of_commands_has_all_data() {
     let _ = fs::remove_dir_all(&directory);
 }
 
+/// A base is of the kind that was asked for when its rewrite began.
+#[test]
+fn settings_that_change_during_a_rewrite_are_those_of_the_next() {
+    let directory = new_directory();
+    let server = Server::ferrite(&options(&directory).set("aof-use-rdb-preamble", "no"));
+    let mut wire = server.connect();
+    wire.line("SET a 1");
+    wire.line("CONFIG SET rdb-key-save-delay 100000");
+    wire.line("BGREWRITEAOF");
+    assert_eq!(wire.line("CONFIG SET aof-use-rdb-preamble yes"), "+OK\r\n");
+    wait_until_rewritten(&mut wire);
+    assert!(manifest(&directory, "appendonly.aof").contains(".2.base.aof "));
+    wire.line("BGREWRITEAOF");
+    wait_until_rewritten(&mut wire);
+    assert!(manifest(&directory, "appendonly.aof").contains(".3.base.rdb "));
+    drop(server);
+    let _ = fs::remove_dir_all(&directory);
+}
+
 /// What memcached clients attach is in a base of commands too.
 #[test]
 fn a_base_of_commands_has_flags_and_cas() {

@@ -81,6 +81,9 @@ pub fn turn_on(server: &Arc<Server>) -> Result<(), String> {
 
 /// Turns the log off; its files stay.
 pub fn turn_off(server: &Server) {
+    if server.aof.status.rewriting.load(Ordering::Relaxed) {
+        log::notice("Killing running AOF rewrite child");
+    }
     server.aof.status.cancelled.store(true, Ordering::Relaxed);
     server.aof.stop(server);
 }
@@ -105,6 +108,8 @@ enum Goal {
 }
 
 fn start_job(server: &Arc<Server>, goal: Goal) -> bool {
+    // As the settings are now: they may change while it runs.
+    let form = Form::wanted(server);
     let status = &server.aof.status;
     if status.rewriting.swap(true, Ordering::AcqRel) {
         return false;
@@ -119,7 +124,7 @@ fn start_job(server: &Arc<Server>, goal: Goal) -> bool {
     let working = server.clone();
     let work = move || {
         let started = Instant::now();
-        let result = rewrite(&working, goal);
+        let result = rewrite(&working, goal, form);
         let status = &working.aof.status;
         status
             .last_rewrite_seconds
@@ -160,7 +165,7 @@ fn start_job(server: &Arc<Server>, goal: Goal) -> bool {
     started.is_ok()
 }
 
-fn rewrite(server: &Arc<Server>, goal: Goal) -> io::Result<()> {
+fn rewrite(server: &Arc<Server>, goal: Goal, form: Form) -> io::Result<()> {
     let aof = &server.aof;
     let (directory, prefix) = aof.place();
     let mut increment: Option<(Part, File)> = None;
@@ -182,7 +187,6 @@ fn rewrite(server: &Arc<Server>, goal: Goal) -> io::Result<()> {
         writer::start_thread(server)?;
     }
     let mut uncertain = 0;
-    let form = Form::wanted(server);
     let written = base::write(server, &beside, form, || {
         uncertain = aof.uncertain.load(Ordering::Acquire);
         if let Some((_, file)) = increment.take() {
