@@ -11,11 +11,7 @@ use crate::{
         error::Error,
     },
     log,
-    replication::{
-        failover,
-        primary::{Announced, Wanted},
-        replica::LinkState,
-    },
+    replication::{failover, replica::LinkState},
     server::{Server, now},
     session::{Patience, Session, registry::WaitState},
 };
@@ -125,7 +121,7 @@ fn replconf(session: &mut Session, args: &Args<'_>, reply: &mut Reply) -> Result
     if args.len().is_multiple_of(2) {
         return Err(Error::SYNTAX);
     }
-    let mut announced = session.announced.take().unwrap_or_default();
+    let announced = &mut session.wanted.get_or_insert_default().announced;
     for index in (1..args.len()).step_by(2) {
         let value = args.word(index + 1);
         match args.word(index).to_ascii_lowercase().as_slice() {
@@ -151,7 +147,6 @@ fn replconf(session: &mut Session, args: &Args<'_>, reply: &mut Reply) -> Result
             }
         }
     }
-    session.announced = Some(announced);
     reply.ok();
     Ok(())
 }
@@ -324,16 +319,8 @@ fn become_replica(session: &mut Session, from: Option<(String, u64)>, is_old: bo
             "NOMASTERLINK Can't SYNC while not connected with my master",
         ));
     }
-    let announced: Announced = session
-        .announced
-        .take()
-        .map(|boxed| *boxed)
-        .unwrap_or_default();
-    session.wanted = Some(Box::new(Wanted {
-        announced,
-        from,
-        is_old,
-    }));
+    let wanted = session.wanted.get_or_insert_default();
+    (wanted.from, wanted.is_old) = (from, is_old);
     session.flags.handed_over = true;
     Ok(())
 }

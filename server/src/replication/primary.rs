@@ -43,7 +43,7 @@ pub struct Announced {
 }
 
 /// The stream that a replica asks for.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Wanted {
     pub announced: Announced,
     /// The history it has and the first byte it lacks; `None` wants everything.

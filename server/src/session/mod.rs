@@ -18,7 +18,7 @@ use crate::{
     dispatch::{blocking::Waiter, table::Registered, transaction::Transaction},
     metrics::WorkerMetrics,
     migration::Migration,
-    replication::primary::{Announced, Wanted},
+    replication::primary::Wanted,
     scripting::Libraries,
     server::{self, Server},
 };
@@ -40,9 +40,7 @@ pub struct Session {
     /// The functions that a transaction calls, as they were when it locked its keys.
     pub libraries: Option<Libraries>,
     pub subscriptions: Option<Box<Subscriptions>>,
-    /// What a replica said of itself.
-    pub announced: Option<Box<Announced>>,
-    /// The stream that a replica asked for with this connection.
+    /// What a replica said of itself, and the stream that it asked for with this connection.
     pub wanted: Option<Box<Wanted>>,
     /// The command runs again at this time (milliseconds since the epoch).
     pub retry_at: Option<NonZero<i64>>,
@@ -151,7 +149,6 @@ impl Session {
             transaction: None,
             libraries: None,
             subscriptions: None,
-            announced: None,
             wanted: None,
             retry_at: None,
             patience: None,
