@@ -259,3 +259,117 @@ fn replicas_run_what_says_that_it_does_no_harm() {
     let reply = wire.line("FCALL stale 0");
     assert!(reply.starts_with(refused), "{reply}");
 }
+
+#[test]
+fn tables_of_many_keys_are_packed_and_returned_whole() {
+    let server = Server::start(&Options::new());
+    let mut wire = server.connect();
+    assert_eq!(
+        wire.line(
+            "EVAL \"local m={} for i=1,20000 do m[tostring(i)]=i end return #cmsgpack.pack(m)\" 0"
+        ),
+        ":168515\r\n"
+    );
+    wire.line("EVAL \"for i=1,20000 do redis.call('HSET',KEYS[1],i,i) redis.call('SADD',KEYS[2],'m'..i) end\" 2 h s");
+    for (command, key, head) in [
+        ("HGETALL", "h", "*40000\r\n"),
+        ("SMEMBERS", "s", "*20000\r\n"),
+    ] {
+        let script = format!("redis.setresp(3) return redis.call('{command}',KEYS[1])");
+        let reply = wire.command(&["EVAL", &script, "1", key]);
+        assert!(reply.starts_with(head.as_bytes()), "{command}");
+    }
+}
+
+#[test]
+fn the_first_line_of_a_script_knows_quotes() {
+    let server = Server::start(&Options::new());
+    let mut wire = server.connect();
+    for (script, expected) in [
+        ("#!\"lua\"\nreturn 1", ":1\r\n"),
+        ("#!lua \"flags=no-writes\"\nreturn 1", ":1\r\n"),
+        (
+            "#!lua flags=\"no-writes\nreturn 1",
+            "-ERR Invalid engine in script shebang\r\n",
+        ),
+        (
+            "#! lua\nreturn 1",
+            "-ERR Unknown lua shebang option: lua\r\n",
+        ),
+    ] {
+        let reply = wire.command(&["EVAL", script, "0"]);
+        assert_eq!(String::from_utf8_lossy(&reply), expected, "{script}");
+    }
+    for (library, expected) in [
+        (
+            "#!lua name=\"q\\x41\"\nserver.register_function('f', function() end)",
+            "$2\r\nqA\r\n",
+        ),
+        ("#!lua name=\"q\n", "-ERR Invalid library metadata\r\n"),
+        ("#! name=q\nreturn 1", "-ERR Engine '' not found\r\n"),
+    ] {
+        let reply = wire.command(&["FUNCTION", "LOAD", library]);
+        assert_eq!(String::from_utf8_lossy(&reply), expected, "{library}");
+    }
+}
+
+#[test]
+fn time_stands_still_in_scripts_and_transactions() {
+    let server = Server::start(&Options::new());
+    let mut wire = server.connect();
+    let reply = wire.line(
+        "EVAL \"local a=redis.call('TIME') for i=1,100000 do end local b=redis.call('TIME') \
+         return {a[1]==b[1] and a[2]==b[2]}\" 0",
+    );
+    assert_eq!(reply, "*1\r\n:1\r\n");
+    wire.line("MULTI");
+    wire.line("TIME");
+    wire.line("EVAL \"for i=1,100000 do end return redis.call('TIME')\" 0");
+    let reply = wire.line("EXEC");
+    let (first, second) = reply
+        .strip_prefix("*2\r\n")
+        .map(|rest| rest.split_at(rest.len() / 2))
+        .expect("two times");
+    assert_eq!(first, second);
+}
+
+#[test]
+fn scripts_see_sets_that_sort_leaves_alone_in_order() {
+    check(&[
+        ("SADD s b c a aa", ":4\r\n"),
+        (
+            "EVAL \"return redis.call('SORT',KEYS[1],'BY','nothing')\" 1 s",
+            "*4\r\n$1\r\na\r\n$2\r\naa\r\n$1\r\nb\r\n$1\r\nc\r\n",
+        ),
+    ]);
+}
+
+#[test]
+fn scripts_that_were_not_used_for_longest_are_forgotten() {
+    let server = Server::start(&Options::new());
+    let mut wire = server.connect();
+    for number in 0..500 {
+        wire.line(&format!("EVAL \"return {number}\" 0"));
+    }
+    let sha = |wire: &mut Wire, number: usize| {
+        let sha = wire.line(&format!(
+            "EVAL \"return redis.sha1hex('return {number}')\" 0"
+        ));
+        sha.lines().nth(1).expect("a name").to_owned()
+    };
+    let names: Vec<String> = [0, 1, 2, 3].map(|number| sha(&mut wire, number)).to_vec();
+    // Four more came with that; of those before, the first is used again.
+    wire.line("SCRIPT FLUSH");
+    wire.line("CONFIG RESETSTAT");
+    for number in 0..500 {
+        wire.line(&format!("EVAL \"return {number}\" 0"));
+    }
+    wire.line(&format!("EVALSHA {} 0", names[0]));
+    wire.line("EVAL \"return 1\" 0");
+    wire.line("EVAL \"return 1000\" 0");
+    let exist = wire.line(&format!("SCRIPT EXISTS {}", names.join(" ")));
+    assert_eq!(exist, "*4\r\n:1\r\n:1\r\n:0\r\n:1\r\n");
+    assert!(wire.line("INFO stats").contains("evicted_scripts:1\r\n"));
+    wire.line("CONFIG RESETSTAT");
+    assert!(wire.line("INFO stats").contains("evicted_scripts:0\r\n"));
+}

@@ -269,6 +269,7 @@ fn reset_statistics(session: &mut Session, _args: &Args<'_>, reply: &mut Reply) 
     ] {
         counter.store(0, Ordering::Relaxed);
     }
+    session.server.scripting.evicted.store(0, Ordering::Relaxed);
     keyspace.eviction.advice.reset();
     reply.ok();
     Ok(())

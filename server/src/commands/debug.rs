@@ -134,6 +134,13 @@ const HELP: &[(&str, usize, usize, &str, &str)] = &[
         "Has RESTORE take payloads with a wrong checksum.",
     ),
     (
+        "SET-DISABLE-DENY-SCRIPTS",
+        3,
+        3,
+        "<0|1>",
+        "Lets scripts run the commands that they may not run.",
+    ),
+    (
         "SLEEP",
         3,
         3,
@@ -238,6 +245,12 @@ fn debug(session: &mut Session, db: &mut Db<'_>, args: &Args<'_>, reply: &mut Re
             let skips = number::parse_i64(args.word(2)).unwrap_or(0) != 0;
             let setting = &db.settings().skip_checksums;
             setting.store(skips, Ordering::Relaxed);
+            reply.ok();
+        }
+        "SET-DISABLE-DENY-SCRIPTS" => {
+            let on = number::parse_i64(args.word(2)).unwrap_or(0) != 0;
+            let scripting = &session.server.scripting;
+            scripting.allows_all.store(on, Ordering::Relaxed);
             reply.ok();
         }
         "SLEEP" => {

@@ -68,13 +68,18 @@ const TIME: Command = Command {
     subcommands: &[],
 };
 
-fn time(_session: &mut Session, _args: &Args<'_>, reply: &mut Reply) -> Result {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+fn time(session: &mut Session, _args: &Args<'_>, reply: &mut Reply) -> Result {
+    let now = || {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        NonZero::new(since.unwrap_or_default().as_micros() as u64).unwrap_or(NonZero::<u64>::MIN)
+    };
+    let micros = match session.flags.in_exec || session.flags.in_script {
+        true => *session.frozen_time.get_or_insert_with(now),
+        false => now(),
+    };
     reply.array(2);
-    reply.bulk_integer(since.as_secs() as i64);
-    reply.bulk_integer(since.subsec_micros().into());
+    reply.bulk_integer((micros.get() / 1_000_000) as i64);
+    reply.bulk_integer((micros.get() % 1_000_000) as i64);
     Ok(())
 }
 

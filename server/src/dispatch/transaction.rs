@@ -328,6 +328,7 @@ fn run_all(
     parts.join(reply);
     reply.may_prepare = may_prepare;
     session.flags.in_exec = false;
+    session.frozen_time = None;
 }
 
 /// Whether the user may run a queued command as the rules are now.

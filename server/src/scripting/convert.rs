@@ -65,18 +65,16 @@ fn write_table(table: &Table, reply: &mut ReplyWriter, script: Version, depth: u
         _ => {}
     }
     if let Value::Table(map) = field(table, "map") {
-        let pairs: Vec<(Value, Value)> = map.pairs().filter_map(mlua::Result::ok).collect();
-        reply.map(pairs.len());
-        for (key, value) in pairs {
+        reply.map(pairs(&map).count());
+        for (key, value) in pairs(&map) {
             write_value(&key, reply, script, depth + 1)?;
             write_value(&value, reply, script, depth + 1)?;
         }
         return Ok(());
     }
     if let Value::Table(set) = field(table, "set") {
-        let pairs: Vec<(Value, Value)> = set.pairs().filter_map(mlua::Result::ok).collect();
-        reply.set(pairs.len());
-        for (member, _) in pairs {
+        reply.set(pairs(&set).count());
+        for (member, _) in pairs(&set) {
             write_value(&member, reply, script, depth + 1)?;
         }
         return Ok(());
@@ -107,6 +105,11 @@ fn write_table(table: &Table, reply: &mut ReplyWriter, script: Version, depth: u
     }
     reply.set_array_len(slot, len);
     Ok(())
+}
+
+/// What a table holds. Not to be collected: no more than some thousand values can be held at once.
+fn pairs(table: &Table) -> impl Iterator<Item = (Value, Value)> {
+    table.pairs().filter_map(mlua::Result::ok)
 }
 
 fn field(table: &Table, name: &str) -> Value {

@@ -73,8 +73,8 @@ impl Functions {
     /// The source is not sound, or a name is taken.
     pub fn load(&self, server: &Arc<Server>, code: &[u8], replace: bool) -> Result<Box<[u8]>> {
         let (name, _) = head(code)?;
-        if !replace && self.0.lock().0.contains_key(name) {
-            return Err(quoting("Library '", name, "' already exists"));
+        if !replace && self.0.lock().0.contains_key(&*name) {
+            return Err(quoting("Library '", &name, "' already exists"));
         }
         let library = Arc::new(examine(server, code)?);
         let mut libraries = self.0.lock();
@@ -250,26 +250,28 @@ fn examine(server: &Arc<Server>, code: &[u8]) -> Result<Library> {
 }
 
 /// The library's name, and the program behind its first line.
-fn head(code: &[u8]) -> Result<(&[u8], &[u8])> {
+fn head(code: &[u8]) -> Result<(Vec<u8>, &[u8])> {
     let (words, program) =
         shebang::split(code).ok_or(Error::from_static("ERR Missing library metadata"))?;
+    const INVALID: Error = Error::from_static("ERR Invalid library metadata");
+    let words = words.ok_or(INVALID)?;
     if program.is_empty() {
-        return Err(Error::from_static("ERR Invalid library metadata"));
+        return Err(INVALID);
     }
-    let engine = words.first().copied().unwrap_or_default();
+    let engine = words.first().map_or(&b""[..], |engine| engine);
     let mut name = None;
     for word in &words[1..] {
         let Some(given) = word.strip_prefix(b"name=") else {
             return Err(quoting("Invalid metadata value given: ", word, ""));
         };
-        if name.replace(given).is_some() {
+        if name.replace(given.to_vec()).is_some() {
             return Err(Error::from_static(
                 "ERR Invalid metadata value, name argument was given multiple times",
             ));
         }
     }
     let name = name.ok_or(Error::from_static("ERR Library name was not given"))?;
-    if !is_name(name) {
+    if !is_name(&name) {
         return Err(Error::from_static(
             "ERR Library names can only contain letters, numbers, or underscores(_) and must be at least one character long",
         ));

@@ -24,7 +24,7 @@ use std::{
     ops::Range,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -61,14 +61,37 @@ pub struct Scripting {
     /// Milliseconds after which a script takes too long; 0 for never.
     pub busy_reply_threshold: AtomicU64,
     pub evicted: AtomicU64,
+    /// Scripts may run the commands that they may not run: for tests.
+    pub allows_all: AtomicBool,
 }
 
 #[derive(Default)]
 struct Cache {
     scripts: HashMap<Sha, Arc<Script>>,
-    /// Scripts that only EVAL brought, the oldest first.
-    evaluated: VecDeque<Sha>,
+    /// Scripts that only EVAL brought, about in the order of their last uses, with the uses at which they got in line:
+    /// who has been used since goes to the end of it when its turn comes.
+    evaluated: VecDeque<(Sha, u64)>,
+    /// How often scripts were looked for.
+    uses: u64,
     bytes: usize,
+}
+
+impl Cache {
+    /// Forgets the script that was not used for longest. O(1) amortised over uses. False if there is none.
+    fn evict(&mut self) -> bool {
+        while let Some((sha, since)) = self.evaluated.pop_front() {
+            let used = |script: &Arc<Script>| script.used.load(Ordering::Relaxed);
+            match self.scripts.get(&sha).map(used) {
+                Some(used) if used > since => self.evaluated.push_back((sha, used)),
+                _ => {
+                    let gone = self.scripts.remove(&sha);
+                    self.bytes -= gone.map_or(0, |gone| gone.memory_bytes());
+                    return true;
+                }
+            }
+        }
+        false
+    }
 }
 
 /// A script as it was sent.
@@ -78,6 +101,8 @@ pub struct Script {
     pub flags: Flags,
     /// It comes to no data but that of the keys that it is called with.
     is_local: bool,
+    /// When it was looked for last, as a number of `Cache::uses`.
+    used: AtomicU64,
 }
 
 /// How a script came here, which decides whether it may be forgotten.
@@ -90,7 +115,11 @@ pub enum Origin {
 impl Scripting {
     /// The script of this name.
     pub fn find(&self, sha: &Sha) -> Option<Arc<Script>> {
-        self.cache.lock().scripts.get(sha).cloned()
+        let mut cache = self.cache.lock();
+        cache.uses += 1;
+        let script = cache.scripts.get(sha)?;
+        script.used.store(cache.uses, Ordering::Relaxed);
+        Some(script.clone())
     }
 
     /// Whether what a command calls says that it changes nothing.
@@ -116,21 +145,18 @@ impl Scripting {
         let sha = script.sha;
         if cache.scripts.contains_key(&sha) {
             if origin == Origin::Load {
-                cache.evaluated.retain(|known| *known != sha);
+                cache.evaluated.retain(|(known, _)| *known != sha);
             }
             return;
         }
         cache.bytes += script.memory_bytes();
         cache.scripts.insert(sha, script);
         if origin == Origin::Eval {
-            cache.evaluated.push_back(sha);
+            let uses = cache.uses;
+            cache.evaluated.push_back((sha, uses));
         }
-        while cache.evaluated.len() > EVALUATED_MAX {
-            let oldest = cache.evaluated.pop_front();
-            if let Some(gone) = oldest.and_then(|oldest| cache.scripts.remove(&oldest)) {
-                cache.bytes -= gone.memory_bytes();
-                self.evicted.fetch_add(1, Ordering::Relaxed);
-            }
+        while cache.evaluated.len() > EVALUATED_MAX && cache.evict() {
+            self.evicted.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -179,6 +205,7 @@ impl Script {
             body: body.into(),
             flags,
             is_local: locality::keeps_to_its_keys(program),
+            used: AtomicU64::new(0),
         })
     }
 

@@ -155,6 +155,7 @@ pub fn run(session: &mut Session, db: &mut Db<'_>, call: &Call<'_>, reply: &mut 
     state.running.begin(threshold_ms, name, db.locked_shards());
     state.running.set_command(call.args);
     session.flags.in_script = true;
+    db.set_scripted(true);
     let database = session.database;
     state.set_caller(&session.user, database);
     let Buffers {
@@ -197,6 +198,10 @@ pub fn run(session: &mut Session, db: &mut Db<'_>, call: &Call<'_>, reply: &mut 
     db.set_readers(Readers::ALL);
     session.flags.hides_from_replicas = false;
     session.flags.in_script = false;
+    if !session.flags.in_exec {
+        session.frozen_time = None;
+    }
+    db.set_scripted(false);
     db.changes.absorb(changes);
     db.changes.log_nothing();
     if locks_are_ours && !db.changes.ready.is_empty() {
@@ -349,7 +354,8 @@ impl Commands<'_, '_, '_> {
     /// May the script run this command now?
     fn admit(&self, registered: &Registered, args: &Args<'_>) -> Result {
         let command = registered.command;
-        if command.has(Flag::NoScript) {
+        let scripting = &self.session.server.scripting;
+        if command.has(Flag::NoScript) && !scripting.allows_all.load(Ordering::Relaxed) {
             return Err(NOT_ALLOWED);
         }
         if self.read_only && (command.is_write() || command.has(Flag::MayReplicate)) {

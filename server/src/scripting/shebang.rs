@@ -1,5 +1,7 @@
 //! The first line of a script or library: `#!lua name=library flags=no-writes,allow-stale`.
 
+use protocol::resp::inline;
+
 use crate::dispatch::{command::Result, error::Error};
 
 /// What a script says it does, by its `flags`.
@@ -42,18 +44,21 @@ impl Flags {
     }
 }
 
-/// Splits the words off a first line that begins with `#!`, and the program behind it, which keeps the line's end so
-/// that its lines count from the shebang.
-pub(super) fn split(body: &[u8]) -> Option<(Vec<&[u8]>, &[u8])> {
-    let rest = body.strip_prefix(b"#!")?;
-    let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
-    let (line, program) = rest.split_at(end);
-    let words = line
-        .split(|byte| byte.is_ascii_whitespace())
-        .enumerate()
-        .filter(|(index, word)| *index == 0 || !word.is_empty())
-        .map(|(_, word)| word)
-        .collect();
+/// The words of a first line, without the `#!`.
+type Words = Vec<Vec<u8>>;
+
+/// Splits the words off a first line that begins with `#!`, as those of a request typed by hand, and the program behind
+/// it, which keeps the line's end so that its lines count from the shebang. The words are `None` if quotes are not closed.
+pub(super) fn split(body: &[u8]) -> Option<(Option<Words>, &[u8])> {
+    if !body.starts_with(b"#!") {
+        return None;
+    }
+    let end = memchr::memchr(b'\n', body).unwrap_or(body.len());
+    let (line, program) = body.split_at(end);
+    let words = inline::split(line).ok().map(|mut words| {
+        words[0].drain(..2);
+        words
+    });
     Some((words, program))
 }
 
@@ -66,9 +71,10 @@ pub(super) fn script(body: &[u8]) -> Result<(Flags, &[u8])> {
     let Some((words, program)) = split(body) else {
         return Ok((flags, body));
     };
+    let words = words.ok_or(Error::from_static("ERR Invalid engine in script shebang"))?;
     let (engine, options) = words
         .split_first()
-        .map_or((&b""[..], &[][..]), |(e, o)| (*e, o));
+        .map_or((&b""[..], &[][..]), |(engine, options)| (engine, options));
     if !engine.is_empty() && !engine.eq_ignore_ascii_case(b"lua")
         || words.len() <= 1 && engine.is_empty()
     {

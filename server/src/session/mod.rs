@@ -42,6 +42,8 @@ pub struct Session {
     pub subscriptions: Option<Box<Subscriptions>>,
     /// What a replica said of itself, and the stream that it asked for with this connection.
     pub wanted: Option<Box<Wanted>>,
+    /// What TIME says until the end of the transaction or script that runs, in microseconds.
+    pub frozen_time: Option<NonZero<u64>>,
     /// The command runs again at this time (milliseconds since the epoch).
     pub retry_at: Option<NonZero<i64>>,
     /// What a WAIT or WAITAOF that runs again waits for.
@@ -150,6 +152,7 @@ impl Session {
             libraries: None,
             subscriptions: None,
             wanted: None,
+            frozen_time: None,
             retry_at: None,
             patience: None,
             migration: None,

@@ -72,6 +72,8 @@ pub struct Db<'a> {
     met: RefCell<Vec<Met>>,
     /// The client whose commands run; 0 for none.
     client: u64,
+    /// A script runs them.
+    scripted: bool,
     /// The key that the last closed guard deleted since it was empty: `changed` says so.
     emptied: Option<(usize, u64)>,
 }
@@ -102,6 +104,7 @@ impl<'a> Db<'a> {
             dirty: Cell::new(0),
             met: RefCell::default(),
             client: 0,
+            scripted: false,
             emptied: None,
         }
     }
@@ -154,6 +157,15 @@ impl<'a> Db<'a> {
     pub fn select(&mut self, index: usize) -> usize {
         debug_assert!(index < self.keyspace.databases());
         std::mem::replace(&mut self.index, index)
+    }
+
+    /// Whether a script runs the commands: what it sees should not be chance where order is.
+    pub fn is_scripted(&self) -> bool {
+        self.scripted
+    }
+
+    pub fn set_scripted(&mut self, scripted: bool) {
+        self.scripted = scripted;
     }
 
     /// Whose commands run from now on. Returns whose did before.

@@ -78,7 +78,7 @@ const SORT: Command = Command {
 };
 
 fn sort(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
-    let options = Options::read(args, Storing::Allowed)?;
+    let options = Options::read(args, Storing::Allowed, db.is_scripted())?;
     let Some(target) = options.store else {
         return answer(db, args, &options, reply);
     };
@@ -122,7 +122,7 @@ const SORT_RO: Command = Command {
 };
 
 fn sort_ro(db: &Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
-    let options = Options::read(args, Storing::Refused)?;
+    let options = Options::read(args, Storing::Refused, db.is_scripted())?;
     answer(db, args, &options, reply)
 }
 
@@ -209,8 +209,8 @@ fn what_is_got(options: &Options<'_>) -> Vec<bool> {
 /// What is compared, and as what.
 fn weigh<'o, 'a>(source: ValueRef<'_>, options: &'o Options<'a>) -> (&'o Weigh<'a>, Kind) {
     match (&options.weigh, source) {
-        // The order of a set is chance, and what is stored must not depend on chance.
-        (Weigh::Unsorted, ValueRef::Set(_)) if options.store.is_some() => {
+        // The order of a set is chance, and what is stored, or a script does, must not depend on chance.
+        (Weigh::Unsorted, ValueRef::Set(_)) if options.store.is_some() || options.scripted => {
             (&Weigh::Element, Kind::Text)
         }
         (weigh, _) => (weigh, options.kind),

@@ -40,19 +40,22 @@ pub(super) struct Options<'a> {
     pub get: Vec<Pattern<'a>>,
     /// The word that is the key to store at.
     pub store: Option<usize>,
+    /// A script asks.
+    pub scripted: bool,
     offset: i64,
     /// How many, all if negative.
     count: i64,
 }
 
 impl<'a> Options<'a> {
-    pub(super) fn read(args: &Args<'a>, storing: Storing) -> Result<Options<'a>> {
+    pub(super) fn read(args: &Args<'a>, storing: Storing, scripted: bool) -> Result<Options<'a>> {
         let mut options = Options {
             weigh: Weigh::Element,
             direction: Direction::Ascending,
             kind: Kind::Number,
             get: Vec::new(),
             store: None,
+            scripted,
             offset: 0,
             count: -1,
         };

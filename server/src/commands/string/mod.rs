@@ -136,6 +136,9 @@ fn set(db: &mut Db<'_>, args: &Args<'_>, reply: &mut Reply) -> Result {
             db.changes.log_verbatim();
         }
     }
+    if args.len() == 4 && args.is(3, "KEEPTTL") {
+        db.changes.log_verbatim();
+    }
     if !options.get {
         reply.ok();
     }

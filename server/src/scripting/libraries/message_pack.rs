@@ -140,11 +140,11 @@ fn pack_table(table: &Table, depth: usize, out: &mut Vec<u8>) -> mlua::Result<()
         }
         return Ok(());
     }
-    let pairs = table
-        .pairs::<Value, Value>()
-        .collect::<mlua::Result<Vec<_>>>()?;
-    pack_len(pairs.len(), &[(15, 0x80), (0xffff, 0xde)], 0xdf, out);
-    for (key, value) in pairs {
+    // Twice through it: no more than some thousand values can be held at once.
+    let len = table.pairs::<Value, Value>().count();
+    pack_len(len, &[(15, 0x80), (0xffff, 0xde)], 0xdf, out);
+    for pair in table.pairs::<Value, Value>() {
+        let (key, value) = pair?;
         pack_value(&key, depth + 1, out)?;
         pack_value(&value, depth + 1, out)?;
     }
