@@ -11,7 +11,7 @@ use crate::{
         error::Error,
     },
     log,
-    replication::{failover, replica::LinkState},
+    replication::{failover, primary::LeftOut, replica::LinkState},
     server::{Server, now},
     session::{Patience, Session, registry::WaitState},
 };
@@ -132,11 +132,8 @@ fn replconf(session: &mut Session, args: &Args<'_>, reply: &mut Reply) -> Result
             b"ip-address" => announced.address = String::from_utf8_lossy(value).into_owned(),
             b"capa" => announced.eof |= value.eq_ignore_ascii_case(b"eof"),
             b"version" => announced.version = major_version(value),
-            b"rdb-only"
-            | b"rdb-filter-only"
-            | b"rdb-channel"
-            | b"set-rdb-client-id"
-            | b"set-cluster-node-id" => {}
+            b"rdb-filter-only" => announced.leaves_out = read_parts(value)?,
+            b"rdb-only" | b"rdb-channel" | b"set-rdb-client-id" | b"set-cluster-node-id" => {}
             // The replica says how far it is: no answer.
             b"ack" | b"fack" => return Ok(()),
             b"getack" => return Ok(()),
@@ -149,6 +146,23 @@ fn replconf(session: &mut Session, args: &Args<'_>, reply: &mut Reply) -> Result
     }
     reply.ok();
     Ok(())
+}
+
+/// What is left out of a copy of these parts only.
+fn read_parts(parts: &[u8]) -> Result<LeftOut> {
+    let mut left_out = LeftOut {
+        data: true,
+        functions: true,
+    };
+    let words = parts.split(|&byte| byte == b' ');
+    for part in words.filter(|part| !part.is_empty()) {
+        if !part.eq_ignore_ascii_case(b"functions") {
+            let text = [b"Unsupported rdb-filter-only option: ", part].concat();
+            return Err(Error::general(text));
+        }
+        left_out.functions = false;
+    }
+    Ok(left_out)
 }
 
 /// The number before the first dot.

@@ -31,7 +31,7 @@ use storage::{
 
 use super::{
     Standing,
-    primary::{PATIENCE, Replica, Stage, Wanted},
+    primary::{LeftOut, PATIENCE, Replica, Stage, Wanted},
 };
 use crate::{
     config, log,
@@ -67,8 +67,15 @@ struct Waiting {
 
 struct Member {
     replica: Arc<Replica>,
-    dialect: FileDialect,
+    form: Form,
     pieces: Sender<Piece>,
+}
+
+/// Which file a replica wants.
+#[derive(Clone, Copy, PartialEq)]
+struct Form {
+    dialect: FileDialect,
+    leaves_out: LeftOut,
 }
 
 /// What a replica's thread is handed, in this order.
@@ -86,7 +93,7 @@ impl Copies {
         &self,
         server: &Arc<Server>,
         replica: &Arc<Replica>,
-        dialect: FileDialect,
+        form: Form,
     ) -> io::Result<Receiver<Piece>> {
         let (pieces, receiver) = bounded(QUEUED);
         let mut waiting = self.waiting.lock();
@@ -98,7 +105,7 @@ impl Copies {
         }
         waiting.members.push(Member {
             replica: replica.clone(),
-            dialect,
+            form,
             pieces,
         });
         Ok(receiver)
@@ -117,10 +124,10 @@ impl Copies {
     /// Those who want the same file as the first.
     fn take(&self) -> Vec<Member> {
         let mut waiting = self.waiting.lock();
-        let dialect = waiting.members.first().map(|first| first.dialect);
+        let form = waiting.members.first().map(|first| first.form);
         let (taken, left) = mem::take(&mut waiting.members)
             .into_iter()
-            .partition(|member| Some(member.dialect) == dialect);
+            .partition(|member| Some(member.form) == form);
         waiting.members = left;
         taken
     }
@@ -144,9 +151,13 @@ fn serve(server: &Arc<Server>) {
 /// Makes a cut and hands it to all members.
 fn make(server: &Arc<Server>, ready: Ready<'_>, members: Vec<Member>) -> io::Result<()> {
     let replication = &server.replication;
-    let Some(dialect) = members.first().map(|first| first.dialect) else {
+    let Some(form) = members.first().map(|first| first.form) else {
         return Ok(());
     };
+    let Form {
+        dialect,
+        leaves_out,
+    } = form;
     let replicas: Vec<_> = members
         .iter()
         .map(|member| member.replica.clone())
@@ -185,13 +196,16 @@ fn make(server: &Arc<Server>, ready: Ready<'_>, members: Vec<Member>) -> io::Res
     let mut writer = FileWriter::new(group, dialect, false)?;
     writer.note(b"valkey-ver", config::VALKEY_VERSION.as_bytes())?;
     standing.note_in(&mut writer)?;
-    for library in &libraries {
+    for library in libraries.iter().filter(|_| !leaves_out.functions) {
         writer.function(&library.code)?;
     }
     let mut current = None;
     let are_gone = || replicas.iter().all(|replica| replica.is_closed());
     let walked = snapshot.walk(|number, entry| {
         go_on(server, are_gone)?;
+        if leaves_out.data {
+            return Ok(());
+        }
         if current != Some(number) {
             current = Some(number);
             writer.select(number as u64)?;
@@ -291,7 +305,11 @@ pub(super) fn send(
         true => FileDialect::Valkey,
         false => FileDialect::Common,
     };
-    let pieces = server.replication.copies.join(server, replica, dialect)?;
+    let form = Form {
+        dialect,
+        leaves_out: wanted.announced.leaves_out,
+    };
+    let pieces = server.replication.copies.join(server, replica, form)?;
     let mut plain = stream;
     let standing = loop {
         match pieces.recv_timeout(PATIENCE) {

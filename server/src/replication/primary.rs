@@ -40,6 +40,14 @@ pub struct Announced {
     pub eof: bool,
     /// Valkey's version, which tells which files it reads.
     pub version: u32,
+    pub leaves_out: LeftOut,
+}
+
+/// What a copy is made without.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeftOut {
+    pub data: bool,
+    pub functions: bool,
 }
 
 /// The stream that a replica asks for.

@@ -104,3 +104,42 @@ fn a_transaction_begins_before_its_database_is_selected() {
     }
     assert_eq!(said, ["MULTI", "SELECT", "SET", "SELECT", "SET", "EXEC"]);
 }
+
+#[test]
+fn a_copy_of_functions_alone_has_no_data() {
+    let server = Server::start(&options());
+    let mut client = server.connect();
+    client.line("SET akey avalue");
+    client.command(&[
+        "FUNCTION",
+        "LOAD",
+        "#!lua name=alib\nredis.register_function('afunction', function() end)",
+    ]);
+    assert_eq!(
+        client.line("REPLCONF rdb-filter-only nosuch"),
+        "-ERR Unsupported rdb-filter-only option: nosuch\r\n"
+    );
+    for (filter, has_data, has_functions) in [
+        (None, true, true),
+        (Some("functions"), false, true),
+        (Some(""), false, false),
+    ] {
+        let mut replica = server.connect();
+        if let Some(filter) = filter {
+            let said = replica.command(&["REPLCONF", "rdb-filter-only", filter]);
+            assert_eq!(said, b"+OK\r\n");
+        }
+        replica.send_command(&["SYNC"]);
+        let head = loop {
+            let line = replica.until(b"\r\n").expect("the copy's length");
+            let text = String::from_utf8_lossy(&line).trim().to_owned();
+            if let Some(digits) = text.strip_prefix('$') {
+                break digits.parse().expect("a length");
+            }
+        };
+        let copy = replica.exactly(head).expect("the copy");
+        let has = |word: &[u8]| tests::wire::find(&copy, word).is_some();
+        assert_eq!(has(b"akey"), has_data, "{filter:?}");
+        assert_eq!(has(b"afunction"), has_functions, "{filter:?}");
+    }
+}
