@@ -16,6 +16,7 @@ pub mod migration;
 pub mod monitor;
 pub mod net;
 pub mod notify;
+pub mod oom_score;
 pub mod persistence;
 pub mod postponed;
 pub mod propagation;

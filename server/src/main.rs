@@ -97,6 +97,8 @@ fn serve(config: Config) -> ExitCode {
         log::warning(format!("Failed to write PID file: {error}"));
     }
     let server = Server::new(config);
+    // If the kernel does not let it the log says so.
+    let _ = server.adjust_oom_score();
     if let Err(message) = load_users(&server) {
         log::warning(&message);
         remove_files(&settings);

@@ -16,7 +16,7 @@ use storage::{
 use crate::{
     dispatch::{call::release, memory},
     memcache::item,
-    metrics::Instantaneous,
+    metrics::{Instantaneous, process},
     persistence::{aof, snapshot},
     postponed::Postponed,
     reclaim::{self, Reclaim},
@@ -60,6 +60,7 @@ pub async fn run(server: Arc<Server>) {
             }
         }
         ticks += 1;
+        server.metrics.rounds.fetch_add(1, Ordering::Relaxed);
         let memory = allocated_bytes();
         server.keyspace.note_memory(memory);
         huge_pages.follow(memory, may_have_huge_pages(&server));
@@ -68,6 +69,7 @@ pub async fn run(server: Arc<Server>) {
         }
         Postponed::retry(&server);
         server.follow_pause();
+        server.tracking.enforce_limit(&server);
         if server.loading.is_active() {
             // Nothing expires, is evicted or saved before all of it is there.
             if ticks.is_multiple_of(10) {
@@ -212,6 +214,8 @@ struct Totals {
     commands: u64,
     bytes_in: u64,
     bytes_out: u64,
+    cycles: u64,
+    cpu_microseconds: u64,
 }
 
 fn sample_rates(server: &Server, last: Totals) -> Totals {
@@ -223,11 +227,19 @@ fn sample_rates(server: &Server, last: Totals) -> Totals {
         commands: metrics.commands(),
         bytes_in: metrics.sum(|worker| worker.bytes_in.get()),
         bytes_out: metrics.sum(|worker| worker.bytes_out.get()),
+        cycles: metrics.cycles(),
+        cpu_microseconds: process::cpu_microseconds(),
     };
+    let cycles = totals.cycles.saturating_sub(last.cycles);
+    let used = totals
+        .cpu_microseconds
+        .saturating_sub(last.cpu_microseconds);
     *metrics.instantaneous.lock() = Instantaneous {
         commands_per_second: totals.commands.saturating_sub(last.commands),
         input_bytes_per_second: totals.bytes_in.saturating_sub(last.bytes_in),
         output_bytes_per_second: totals.bytes_out.saturating_sub(last.bytes_out),
+        cycles_per_second: cycles,
+        cycle_microseconds: used / cycles.max(1),
     };
     totals
 }

@@ -30,6 +30,7 @@ use crate::{
     monitor::Monitors,
     net::listener::Listeners,
     notify,
+    oom_score::OomScore,
     persistence::{aof::Aof, loading::Loading, snapshot::Snapshots, trouble::Trouble},
     postponed::Postponed,
     propagation::Propagation,
@@ -65,6 +66,7 @@ pub struct Server {
     pub tracking: TrackingTable,
     /// How many clients wait for keys.
     pub waiting: AtomicUsize,
+    pub oom_score: OomScore,
     /// Clients that wait for replicas or the disk.
     pub patient: Mutex<Vec<Arc<Client>>>,
     /// How many clients CLIENT PAUSE holds back.
@@ -175,6 +177,7 @@ impl Server {
             tracking: TrackingTable::default(),
             waiting: AtomicUsize::new(0),
             patient: Mutex::default(),
+            oom_score: OomScore::default(),
             held_back: AtomicUsize::new(0),
             scripting: Scripting::default(),
             postponed: Postponed::default(),
@@ -252,6 +255,15 @@ impl Server {
             .configure(&from.client_output_buffer_limit, from.repl_backlog_size);
         limits.memory.configure(&from);
         log::set_level(from.loglevel.into());
+    }
+
+    /// Adjusts how early the kernel ends the process, after settings or the server's part have changed.
+    ///
+    /// # Errors
+    /// The kernel does not let it.
+    pub fn adjust_oom_score(&self) -> Result<(), String> {
+        let is_replica = self.replication.is_replica();
+        self.oom_score.follow(&self.config.settings(), is_replica)
     }
 
     /// Makes those look again who wait for replicas or the disk.

@@ -28,6 +28,9 @@ use crate::{
     session::{Session, mailbox::Message, registry::Client},
 };
 
+/// Keys of a shard that are forgotten under one lock when there are too many.
+const FORGOTTEN_AT_ONCE: usize = 256;
+
 /// Keys are tracked by name alone, whichever database they are in.
 const ANY_DATABASE: usize = 0;
 
@@ -120,6 +123,35 @@ impl TrackingTable {
             self.items.fetch_sub(clients.len(), Ordering::Relaxed);
         }
         clients
+    }
+
+    /// Forgets keys beyond the limit, some hundred of each shard at a time, and tells those who may hold copies. Nothing is
+    /// locked.
+    pub fn enforce_limit(&self, server: &Server) {
+        let limit = server.config.settings().tracking_table_max_keys;
+        let is_over = || limit > 0 && self.keys() as u64 > limit;
+        if !is_over() {
+            return;
+        }
+        for number in 0..server.keyspace.shard_count() {
+            let Ok(mut shard) = server.keyspace.try_lock(number) else {
+                continue;
+            };
+            let tracked = shard.tracked.iter().take(FORGOTTEN_AT_ONCE);
+            let keys: Vec<Box<[u8]>> = tracked.map(|(_, key, _)| key.into()).collect();
+            let mut told = Vec::new();
+            for key in keys {
+                if !is_over() {
+                    break;
+                }
+                let clients = self.forget(&mut shard, &key);
+                told.push((key, clients));
+            }
+            drop(shard);
+            for (key, clients) in told {
+                tell_each(server, &key, &clients, 0);
+            }
+        }
     }
 
     /// Tells of a key that changed. Nothing is locked.

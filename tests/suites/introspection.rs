@@ -787,3 +787,58 @@ fn debug_where_it_is_not_allowed_is_a_rejected_call() {
     });
     assert_eq!(ours, theirs);
 }
+
+#[test]
+fn what_an_event_loop_does_is_measured() {
+    let server = Server::start(&Options::new());
+    let mut connection = server.connect();
+    let names = ["eventloop_cycles", "eventloop_duration_sum"];
+    let before = names.map(|name| figure(&mut connection, "stats", name));
+    connection.line("PING");
+    wait_until("all of it grows", || {
+        let now = names.map(|name| figure(&mut connection, "stats", name));
+        now[0] > before[0] && now[1] > before[1]
+    });
+    let rates = [
+        "instantaneous_eventloop_cycles_per_sec",
+        "instantaneous_eventloop_duration_usec",
+    ];
+    wait_until("there are rates", || {
+        let rates = rates.map(|name| figure(&mut connection, "stats", name));
+        rates.iter().all(|rate| *rate > 0)
+    });
+}
+
+#[test]
+fn the_kernel_is_told_how_early_the_server_may_go() {
+    let server = Server::start(&Options::new());
+    let mut connection = server.connect();
+    let adjustment = || {
+        let path = format!("/proc/{}/oom_score_adj", server.pid());
+        let text = std::fs::read_to_string(path).expect("the kernel tells");
+        text.trim().parse::<i32>().expect("a number")
+    };
+    let base = adjustment();
+    let set = |connection: &mut Wire, line: &str| {
+        assert_eq!(connection.line(line), "+OK\r\n", "{line}");
+    };
+    set(
+        &mut connection,
+        "CONFIG SET oom-score-adj-values \"10 20 30\"",
+    );
+    assert_eq!(adjustment(), base);
+    set(&mut connection, "CONFIG SET oom-score-adj yes");
+    assert_eq!(adjustment(), base + 10);
+    set(&mut connection, "REPLICAOF 127.0.0.1 1");
+    assert_eq!(adjustment(), base + 20);
+    set(&mut connection, "REPLICAOF NO ONE");
+    set(
+        &mut connection,
+        "CONFIG SET oom-score-adj-values \"15 20 30\"",
+    );
+    assert_eq!(adjustment(), base + 15);
+    set(&mut connection, "CONFIG SET oom-score-adj absolute");
+    assert_eq!(adjustment(), 15);
+    set(&mut connection, "CONFIG SET oom-score-adj no");
+    assert_eq!(adjustment(), base);
+}

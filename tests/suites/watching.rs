@@ -346,3 +346,22 @@ fn what_a_waiting_command_reads_when_it_is_woken_is_tracked() {
     let told = show_raw(&tracking.reply().expect("a push"));
     assert!(told.contains("invalidate"), "{told}");
 }
+
+#[test]
+fn a_smaller_tracking_table_forgets_keys_at_once() {
+    let server = Server::start(&Options::new());
+    let (mut tracking, mut admin) = (server.connect(), server.connect());
+    tracking.line("HELLO 3");
+    tracking.line("CLIENT TRACKING ON");
+    tracking.line("MGET a b c d");
+    admin.line("CONFIG SET tracking-table-max-keys 1");
+    for _ in 0..3 {
+        let told = show_raw(&tracking.reply().expect("a push"));
+        assert!(told.contains("invalidate"), "{told}");
+    }
+    assert!(
+        admin
+            .line("INFO stats")
+            .contains("tracking_total_keys:1\r\n")
+    );
+}

@@ -104,6 +104,14 @@ fn set(session: &mut Session, args: &Args<'_>, reply: &mut Reply) -> Result {
         server.config.rollback(&changes);
         return Err(refused(SetError::not_applied("maxclients", &reason)));
     }
+    let adjusts = ["oom-score-adj", "oom-score-adj-values"];
+    let adjusted = adjusts.into_iter().find(|name| changes.contains(name));
+    if let Some(name) = adjusted
+        && let Err(reason) = server.adjust_oom_score()
+    {
+        server.config.rollback(&changes);
+        return Err(refused(SetError::not_applied(name, &reason)));
+    }
     server.apply_settings();
     if changes.contains("requirepass") {
         let settings = server.config.settings();

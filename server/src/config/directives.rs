@@ -38,8 +38,6 @@ const BACKGROUND_FREEING: Effect =
 const PROCESS_TITLE: Effect = AcceptedWithoutEffect("the process keeps its title");
 const SYSLOG: Effect = AcceptedWithoutEffect("the log goes to its file or to the standard output");
 const CPU_LISTS: Effect = AcceptedWithoutEffect("threads are placed by the system; use taskset");
-const OOM_SCORE: Effect =
-    AcceptedWithoutEffect("the kernel's score is left alone; use the service manager");
 const DEBUGGING: Effect = AcceptedWithoutEffect("it tests the original's insides");
 
 directives! {
@@ -194,9 +192,9 @@ directives! {
         /// CPUs that save snapshots.
         bgsave_cpulist: String = text(""), "bgsave-cpulist" | "bgsave_cpulist", AtStart, CPU_LISTS;
         /// How the kernel's out-of-memory score is adjusted.
-        oom_score_adj: OomScoreAdjust = choice(OomScoreAdjust::No), "oom-score-adj", AtRunTime, OOM_SCORE;
-        /// Adjustments for a primary, a replica and a child process.
-        oom_score_adj_values: [i32; 3] = oom_adjustments([0, 200, 800]), "oom-score-adj-values", AtRunTime, OOM_SCORE;
+        oom_score_adj: OomScoreAdjust = choice(OomScoreAdjust::No), "oom-score-adj", AtRunTime, Effective;
+        /// Adjustments for a primary, a replica and a child process, of which there are none.
+        oom_score_adj_values: [i32; 3] = oom_adjustments([0, 200, 800]), "oom-score-adj-values", AtRunTime, Effective;
         /// Keeps the system from giving the process huge pages while there is a `maxmemory`.
         disable_thp: bool = yes_no(true), "disable-thp", AtStart, Effective;
         /// Logs where the server was when it crashed.

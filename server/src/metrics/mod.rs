@@ -182,6 +182,8 @@ pub struct Metrics {
     pub memory_peak: AtomicUsize,
     /// Blocks moved out of sparse pages.
     pub relocated: AtomicU64,
+    /// Rounds of maintenance.
+    pub rounds: AtomicU64,
     /// Operations per second and bytes per second, sampled by maintenance.
     pub instantaneous: Mutex<Instantaneous>,
 }
@@ -192,6 +194,9 @@ pub struct Instantaneous {
     pub commands_per_second: u64,
     pub input_bytes_per_second: u64,
     pub output_bytes_per_second: u64,
+    pub cycles_per_second: u64,
+    /// Processor time of a cycle.
+    pub cycle_microseconds: u64,
 }
 
 impl Metrics {
@@ -214,6 +219,7 @@ impl Metrics {
             panics: AtomicU64::new(0),
             memory_peak: AtomicUsize::new(0),
             relocated: AtomicU64::new(0),
+            rounds: AtomicU64::new(0),
             instantaneous: Mutex::default(),
         }
     }
@@ -221,6 +227,11 @@ impl Metrics {
     /// The sum of a counter over all workers.
     pub fn sum(&self, counter: impl Fn(&WorkerMetrics) -> u64) -> u64 {
         self.workers.iter().map(|worker| counter(worker)).sum()
+    }
+
+    /// Turns of connections and rounds of maintenance: what an event loop with one thread does in its cycles.
+    pub fn cycles(&self) -> u64 {
+        self.sum(|worker| worker.reads.get()) + self.rounds.load(Ordering::Relaxed)
     }
 
     /// Commands run by all workers.

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use rustix::time::{ClockId, clock_gettime};
+
 /// Resident memory in bytes; 0 where the system does not tell.
 pub fn resident_bytes() -> usize {
     let pages = fs::read_to_string("/proc/self/statm")
@@ -24,6 +26,13 @@ pub fn private_bytes() -> usize {
 /// User and system time of the process so far, in seconds.
 pub fn cpu_seconds() -> (f64, f64) {
     times_of("/proc/self/stat")
+}
+
+/// Time of the process so far, in microseconds.
+pub fn cpu_microseconds() -> u64 {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000
+        + u64::try_from(time.tv_nsec).unwrap_or(0) / 1000
 }
 
 /// User and system time of the main thread, in seconds.

@@ -312,6 +312,8 @@ impl Replication {
         }
         self.is_replica.store(true, Ordering::Relaxed);
         server.keyspace.set_deletes_expired(false);
+        // If the kernel does not let it the log says so.
+        let _ = server.adjust_oom_score();
         blocking::interrupt_all(server, &Error::ROLE_CHANGED);
         self.drop_replicas();
         replica::start(server, link.clone());
@@ -342,6 +344,7 @@ impl Replication {
         server.keyspace.set_deletes_expired(true);
         self.is_replica.store(false, Ordering::Relaxed);
         self.own_keys.forget();
+        let _ = server.adjust_oom_score();
         drop(applying);
         // Replicas ask again, and learn the new name.
         self.drop_replicas();

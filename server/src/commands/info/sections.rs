@@ -547,9 +547,8 @@ pub(super) fn stats(facts: &mut Facts<'_, '_>, lines: &mut Lines) {
         read(&server.clients.limits.output.disconnections),
     );
     lines.zeros(&["reply_buffer_shrinks", "reply_buffer_expands"]);
-    lines.add("eventloop_cycles", reads);
-    let (user, system) = process::cpu_seconds();
-    lines.add("eventloop_duration_sum", ((user + system) * 1e6) as u64);
+    lines.add("eventloop_cycles", metrics.cycles());
+    lines.add("eventloop_duration_sum", process::cpu_microseconds());
     let nanoseconds = metrics.sum(|worker| {
         worker
             .commands
@@ -558,10 +557,14 @@ pub(super) fn stats(facts: &mut Facts<'_, '_>, lines: &mut Lines) {
             .sum()
     });
     lines.add("eventloop_duration_cmd_sum", nanoseconds / 1000);
-    lines.zeros(&[
+    lines.add(
         "instantaneous_eventloop_cycles_per_sec",
+        rates.cycles_per_second,
+    );
+    lines.add(
         "instantaneous_eventloop_duration_usec",
-    ]);
+        rates.cycle_microseconds,
+    );
     lines.add("acl_access_denied_auth", read(&metrics.auth_denied));
     lines.add("acl_access_denied_cmd", read(&metrics.commands_denied));
     lines.add("acl_access_denied_key", read(&metrics.keys_denied));
