@@ -5,7 +5,7 @@ use storage::{
     Held,
     changes::EventClass,
     db::Db,
-    entry::{Item, ItemMarks, Meta},
+    entry::{EntryRef, Item, ItemMarks, Meta},
     keyspace::Key,
     time::Timestamp,
     value::{Text, number},
@@ -123,21 +123,27 @@ pub(super) fn locked<R>(
 
 /// Looks at the item without using it.
 pub(super) fn find(db: &Db<'_>, key: Key<'_>) -> Result<Option<Found>> {
-    let Some(entry) = db.peek(key) else {
-        return Ok(None);
-    };
-    let text = Text::of(entry.value()).ok_or(Error::WrongType)?;
+    db.peek(key).map(found).transpose()
+}
+
+/// The item, as a use of it that counts as hit or miss.
+pub(super) fn fetch(db: &Db<'_>, key: Key<'_>) -> Result<Option<Found>> {
+    db.get(key).map(found).transpose()
+}
+
+fn found(entry: EntryRef<'_>) -> Result<Found> {
+    let text = Text::of_entry(entry).ok_or(Error::WrongType)?;
     let value = match text {
         Text::Shared(buffer) => Value::Shared(Bytes::from_owner(SharedText(buffer.clone()))),
         text => Value::Small(text.as_bytes(&mut itoa::Buffer::new()).into()),
     };
-    Ok(Some(Found {
+    Ok(Found {
         value,
         flags: entry.item().map_or(0, |item| item.flags),
         marks: entry.marks(),
         deadline: entry.deadline(),
         access: entry.access(),
-    }))
+    })
 }
 
 /// The length of the value, if there is an item.

@@ -184,9 +184,7 @@ fn get(
     output: &mut Output,
 ) -> Result<bool> {
     let found = item::locked(counters.server, db, key, |db| {
-        // Counts hit or miss for the keyspace as well.
-        let _ = db.get(key);
-        let found = item::find(db, key)?;
+        let found = item::fetch(db, key)?;
         let cas = match cas {
             Cas::Shown if found.is_some() => Some(item::cas(db, key)),
             _ => None,
