@@ -409,9 +409,23 @@ const WAIT: Command = Command {
     keys: &[],
     flags: &[Flag::Blocking],
     categories: &[Category::Connection],
-    run: Run::Session(wait),
+    run: Run::Session(|session, args, reply| until_done(session, args, reply, wait)),
     subcommands: &[],
 };
+
+/// Looks whether what a client waits for is there, and ends its patience unless it is to look again.
+fn until_done(
+    session: &mut Session,
+    args: &Args<'_>,
+    reply: &mut Reply,
+    look: fn(&mut Session, &Args<'_>, &mut Reply) -> Result,
+) -> Result {
+    let result = look(session, args, reply);
+    if session.retry_at.is_none() {
+        session.end_patience();
+    }
+    result
+}
 
 fn wait(session: &mut Session, args: &Args<'_>, reply: &mut Reply) -> Result {
     if session.server.replication.is_replica() {
@@ -436,7 +450,6 @@ fn wait(session: &mut Session, args: &Args<'_>, reply: &mut Reply) -> Result {
     {
         return Ok(());
     }
-    session.end_patience();
     reply.integer(reached);
     Ok(())
 }
@@ -463,7 +476,6 @@ fn go_on_waiting(session: &mut Session, timeout_ms: i64, first: impl FnOnce()) -
         return Ok(false);
     }
     if session.client.patience_is(WaitState::Interrupted) {
-        session.end_patience();
         return Err(Error::UNBLOCKED);
     }
     let now = now().millis();
@@ -502,7 +514,7 @@ const WAITAOF: Command = Command {
     keys: &[],
     flags: &[Flag::Blocking],
     categories: &[Category::Connection],
-    run: Run::Session(wait_aof),
+    run: Run::Session(|session, args, reply| until_done(session, args, reply, wait_aof)),
     subcommands: &[],
 };
 
@@ -550,7 +562,6 @@ fn wait_aof(session: &mut Session, args: &Args<'_>, reply: &mut Reply) -> Result
         }
         return Ok(());
     }
-    session.end_patience();
     reply.array(2);
     reply.integer(synced);
     reply.integer(reached);

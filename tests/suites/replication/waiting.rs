@@ -45,6 +45,10 @@ fn who_waits_for_replicas_or_the_disk_goes_on_at_once() {
     );
     let said = String::from_utf8_lossy(&waiting.reply().expect("a reply")).into_owned();
     assert!(said.starts_with('-'), "{said}");
+    // Nothing of it is left.
+    eventually("it waits no more", || {
+        ask(&primary, "INFO clients").contains("blocked_clients:0\r\n")
+    });
 }
 
 #[test]
