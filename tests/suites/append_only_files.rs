@@ -167,6 +167,32 @@ fn settings_that_change_during_a_rewrite_are_those_of_the_next() {
     let _ = fs::remove_dir_all(&directory);
 }
 
+/// A rewrite that is asked for while a snapshot is written, or in a transaction, waits for its end.
+#[test]
+fn a_rewrite_is_scheduled_behind_a_snapshot() {
+    const SCHEDULED: &str = "+Background append only file rewriting scheduled\r\n";
+    let directory = new_directory();
+    let mut servers = vec![Server::ferrite(&options(&directory))];
+    servers.extend(Server::valkey(&options(&new_directory())));
+    for server in servers {
+        let mut wire = server.connect();
+        wire.line("SET a 1");
+        wire.line("CONFIG SET rdb-key-save-delay 300000");
+        assert_eq!(wire.line("BGSAVE"), "+Background saving started\r\n");
+        assert_eq!(wire.line("BGREWRITEAOF"), SCHEDULED);
+        let info = wire.line("INFO persistence");
+        assert!(info.contains("aof_rewrite_scheduled:1"), "{info}");
+        wire.line("CONFIG SET rdb-key-save-delay 0");
+        wait_until_rewritten(&mut wire);
+        for line in ["MULTI", "BGREWRITEAOF"] {
+            wire.line(line);
+        }
+        assert_eq!(wire.line("EXEC"), format!("*1\r\n{SCHEDULED}"));
+        wait_until_rewritten(&mut wire);
+    }
+    let _ = fs::remove_dir_all(&directory);
+}
+
 /// What memcached clients attach is in a base of commands too.
 #[test]
 fn a_base_of_commands_has_flags_and_cas() {

@@ -2,6 +2,7 @@
 
 use std::{
     num::NonZero,
+    sync::atomic::Ordering,
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -43,6 +44,13 @@ fn bgrewriteaof(session: &mut Session, _args: &Args<'_>, reply: &mut Reply) -> R
     let server = &session.server;
     if !server.aof.is_enabled() {
         aof::prepare(server).map_err(Error::general)?;
+    }
+    let status = &server.aof.status;
+    let waits = session.flags.in_exec || server.snapshots.in_background.load(Ordering::Relaxed);
+    if waits && !status.rewriting.load(Ordering::Relaxed) {
+        status.rewrite_scheduled.store(true, Ordering::Relaxed);
+        reply.simple("Background append only file rewriting scheduled");
+        return Ok(());
     }
     if !aof::start_rewrite(server) {
         return Err(Error::general(
@@ -361,11 +369,7 @@ fn stats(session: &mut Session, db: &mut Db<'_>, _args: &Args<'_>, reply: &mut R
     let tables: usize = overheads.iter().map(|(_, bytes)| bytes).sum();
     let (clients, replicas) = server.clients.memory_bytes();
     let used = alloc::allocated_bytes();
-    let peak = server
-        .metrics
-        .memory_peak
-        .load(std::sync::atomic::Ordering::Relaxed)
-        .max(used);
+    let peak = server.metrics.memory_peak.load(Ordering::Relaxed).max(used);
     let resident = process::resident_bytes();
     let overhead = (server.startup_bytes + tables + clients + replicas).min(used);
     let dataset = used - overhead;

@@ -36,7 +36,8 @@ pub fn start_rewrite(server: &Arc<Server>) -> bool {
 pub fn rewrite_when_grown(server: &Arc<Server>) {
     let aof = &server.aof;
     let status = &aof.status;
-    if status.rewriting.load(Ordering::Relaxed) {
+    let saving = server.snapshots.in_background.load(Ordering::Relaxed);
+    if saving || status.rewriting.load(Ordering::Relaxed) {
         return;
     }
     let can_write = status.last_write_ok.load(Ordering::Relaxed);
