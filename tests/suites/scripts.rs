@@ -348,9 +348,6 @@ fn scripts_see_sets_that_sort_leaves_alone_in_order() {
 fn scripts_that_were_not_used_for_longest_are_forgotten() {
     let server = Server::start(&Options::new());
     let mut wire = server.connect();
-    for number in 0..500 {
-        wire.line(&format!("EVAL \"return {number}\" 0"));
-    }
     let sha = |wire: &mut Wire, number: usize| {
         let sha = wire.line(&format!(
             "EVAL \"return redis.sha1hex('return {number}')\" 0"
@@ -358,18 +355,28 @@ fn scripts_that_were_not_used_for_longest_are_forgotten() {
         sha.lines().nth(1).expect("a name").to_owned()
     };
     let names: Vec<String> = [0, 1, 2, 3].map(|number| sha(&mut wire, number)).to_vec();
-    // Four more came with that; of those before, the first is used again.
     wire.line("SCRIPT FLUSH");
     wire.line("CONFIG RESETSTAT");
     for number in 0..500 {
         wire.line(&format!("EVAL \"return {number}\" 0"));
     }
     wire.line(&format!("EVALSHA {} 0", names[0]));
+    wire.line(&format!("EVALSHA {} 0", names[3]));
     wire.line("EVAL \"return 1\" 0");
     wire.line("EVAL \"return 1000\" 0");
     let exist = wire.line(&format!("SCRIPT EXISTS {}", names.join(" ")));
     assert_eq!(exist, "*4\r\n:1\r\n:1\r\n:0\r\n:1\r\n");
     assert!(wire.line("INFO stats").contains("evicted_scripts:1\r\n"));
+    for number in 2000..2497 {
+        wire.line(&format!("EVAL \"return {number}\" 0"));
+    }
+    let exist = wire.line(&format!("SCRIPT EXISTS {}", names.join(" ")));
+    assert_eq!(exist, "*4\r\n:0\r\n:1\r\n:0\r\n:1\r\n");
     wire.line("CONFIG RESETSTAT");
     assert!(wire.line("INFO stats").contains("evicted_scripts:0\r\n"));
+}
+
+#[test]
+fn the_debugger_of_scripts_is_asked_for_without_debug() {
+    check(&[("SCRIPT DEBUG NO", "+OK\r\n")]);
 }

@@ -243,7 +243,7 @@ fn exists(session: &mut Session, args: &Args<'_>, reply: &mut Reply) -> Result {
     let scripting = &session.server.scripting;
     reply.array(args.len() - 2);
     for word in args.from(2) {
-        let known = parse_sha(word).is_some_and(|sha| scripting.find(&sha).is_some());
+        let known = parse_sha(word).is_some_and(|sha| scripting.knows(&sha));
         reply.integer(known.into());
     }
     Ok(())

@@ -58,7 +58,7 @@ pub(super) fn admit(
             false => Ok(Gate::Open),
         };
     }
-    if command.name == "DEBUG" {
+    if registered.full_name == "debug" {
         debug::check_allowed(session)?;
     }
     if !session.flags.authenticated && !command.has(Flag::NoAuth) {

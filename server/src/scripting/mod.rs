@@ -68,8 +68,8 @@ pub struct Scripting {
 #[derive(Default)]
 struct Cache {
     scripts: HashMap<Sha, Arc<Script>>,
-    /// Scripts that only EVAL brought, about in the order of their last uses, with the uses at which they got in line:
-    /// who has been used since goes to the end of it when its turn comes.
+    /// Scripts that only EVAL brought, in the order of uses of theirs, each with that: who has been used since gets the
+    /// place of its last use when its turn comes.
     evaluated: VecDeque<(Sha, u64)>,
     /// How often scripts were looked for.
     uses: u64,
@@ -82,7 +82,10 @@ impl Cache {
         while let Some((sha, since)) = self.evaluated.pop_front() {
             let used = |script: &Arc<Script>| script.used.load(Ordering::Relaxed);
             match self.scripts.get(&sha).map(used) {
-                Some(used) if used > since => self.evaluated.push_back((sha, used)),
+                Some(used) if used > since => {
+                    let at = self.evaluated.partition_point(|(_, since)| *since < used);
+                    self.evaluated.insert(at, (sha, used));
+                }
                 _ => {
                     let gone = self.scripts.remove(&sha);
                     self.bytes -= gone.map_or(0, |gone| gone.memory_bytes());
@@ -113,7 +116,12 @@ pub enum Origin {
 }
 
 impl Scripting {
-    /// The script of this name.
+    /// Whether there is a script of this name; no use of it.
+    pub fn knows(&self, sha: &Sha) -> bool {
+        self.cache.lock().scripts.contains_key(sha)
+    }
+
+    /// The script of this name, as a use of it.
     pub fn find(&self, sha: &Sha) -> Option<Arc<Script>> {
         let mut cache = self.cache.lock();
         cache.uses += 1;
