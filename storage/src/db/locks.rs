@@ -225,7 +225,7 @@ impl Db<'_> {
     }
 }
 
-#[inline]
+#[inline(always)]
 pub(super) fn locked_shard<'s>(locked: &'s mut Locked<'_>, number: usize) -> &'s mut Shard {
     match locked {
         Locked::One(one, shard) => {

@@ -414,7 +414,7 @@ fn put_until(
 }
 
 /// Sets a key to a string: as an integer if it reads as one.
-#[inline]
+#[inline(always)]
 pub fn store(db: &mut Db<'_>, key: Key<'_>, value: &[u8], meta: Meta) {
     match number::parse_i64(value) {
         Some(number) => db.put_integer(key, number, meta),
