@@ -34,8 +34,8 @@ pub struct Session {
     pub user: Arc<User>,
     /// What the thread counts that the connection lives on.
     pub metrics: Arc<WorkerMetrics>,
-    /// Commands run so far, those of transactions and scripts included.
-    pub commands: u64,
+    /// Commands run so far, those of transactions and scripts included, modulo 2^32.
+    pub commands: u32,
     pub transaction: Option<Box<Transaction>>,
     /// The functions that a transaction calls, as they were when it locked its keys.
     pub libraries: Option<Libraries>,
@@ -175,7 +175,7 @@ impl Session {
     #[inline]
     pub fn count_command(&mut self, registered: &Registered, nanoseconds: u64) {
         self.metrics.commands[registered.id].record(nanoseconds);
-        self.commands += 1;
+        self.commands = self.commands.wrapping_add(1);
     }
 
     /// Whether its commands have been run elsewhere before, so that they run here too, come what may.

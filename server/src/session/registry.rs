@@ -225,7 +225,7 @@ impl Client {
         now_ms: i64,
         bytes_in: usize,
         bytes_out: usize,
-        commands: u64,
+        commands: u32,
         last_command: Option<usize>,
     ) {
         self.last_active_ms.store(now_ms, Ordering::Relaxed);
@@ -334,9 +334,12 @@ impl Client {
         self.last_command.store(NO_COMMAND, Ordering::Relaxed);
     }
 
-    /// How many commands have run in all.
-    pub fn note_commands(&self, commands: u64) {
-        self.commands.store(commands, Ordering::Relaxed);
+    /// How many commands have run in all, modulo 2^32.
+    pub fn note_commands(&self, commands: u32) {
+        let before = self.commands.load(Ordering::Relaxed);
+        let more = commands.wrapping_sub(before as u32);
+        self.commands
+            .store(before + u64::from(more), Ordering::Relaxed);
     }
 
     pub fn last_active_ms(&self) -> i64 {
