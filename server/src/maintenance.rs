@@ -182,7 +182,7 @@ fn replay(server: &Server, now: Timestamp) {
     );
 }
 
-fn compact(server: &Server) {
+pub fn compact(server: &Server) {
     for shard in 0..server.keyspace.shard_count() {
         let Ok(mut locked) = server.keyspace.try_lock(shard) else {
             continue;

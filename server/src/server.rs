@@ -71,6 +71,8 @@ pub struct Server {
     pub patient: Mutex<Vec<Arc<Client>>>,
     /// How many clients CLIENT PAUSE holds back.
     pub held_back: AtomicUsize,
+    /// How many keys had been evicted when the tables were compacted for want of room.
+    pub compacted_after: AtomicU64,
     pub scripting: Scripting,
     pub postponed: Postponed,
     pub pause: Pause,
@@ -179,6 +181,7 @@ impl Server {
             patient: Mutex::default(),
             oom_score: OomScore::default(),
             held_back: AtomicUsize::new(0),
+            compacted_after: AtomicU64::new(0),
             scripting: Scripting::default(),
             postponed: Postponed::default(),
             pause: Pause::default(),

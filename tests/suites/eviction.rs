@@ -292,3 +292,17 @@ fn scripts_are_refused_before_their_first_write() {
         ],
     );
 }
+
+/// Tables that have grown for keys which are gone make room too.
+#[test]
+fn a_limit_just_above_what_is_used_refuses_no_write() {
+    for policy in ["allkeys-lru", "allkeys-lfu", "volatile-ttl"] {
+        let server = start(policy);
+        let mut wire = server.connect();
+        limit(&mut wire, 100 * 1024);
+        for number in 0..3000 {
+            let reply = wire.line(&format!("SET k{number} v EX 1000"));
+            assert_eq!(reply, "+OK\r\n", "{policy}, write {number}");
+        }
+    }
+}

@@ -263,7 +263,7 @@ fn advised(wire: &mut Wire) -> Vec<(String, Vec<f64>)> {
 fn advice_is_given_where_there_is_a_limit() {
     let server = Server::ferrite(&Options::new().set("maxmemory-policy", "allkeys-lru"));
     let mut caller = Caller::new(&server);
-    let none = "-ERR No advice without 'maxmemory' and 'maxmemory-advice yes'\r\n";
+    let none = "-ERR No advice without 'maxmemory' of 4mb or more and 'maxmemory-advice yes'\r\n";
     check_on(&mut caller.wire, &[("MEMORY ADVICE", none)]);
     assert_eq!(
         info(&mut caller.wire, "advice", "advice_enabled").as_deref(),

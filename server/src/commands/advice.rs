@@ -38,7 +38,7 @@ pub const SCALE_NAMES: [&str; SCALES.len()] = ["half", "same", "twice"];
 fn advice(session: &mut Session, _db: &mut Db<'_>, _args: &Args<'_>, reply: &mut Reply) -> Result {
     let Some(report) = report(session) else {
         return Err(Error::general(
-            "No advice without 'maxmemory' and 'maxmemory-advice yes'",
+            "No advice without 'maxmemory' of 4mb or more and 'maxmemory-advice yes'",
         ));
     };
     reply.map(5);

@@ -256,7 +256,7 @@ directives! {
             AtRunTime, Effective;
         /// What goes when the memory is used up.
         maxmemory_policy: EvictionPolicy = choice(EvictionPolicy::NoEviction), "maxmemory-policy", AtRunTime, Effective;
-        /// Finds out, while there is a limit, what hit ratio other policies and limits would give: see MEMORY ADVICE.
+        /// Finds out, while there is a limit of 4 MB or more, what hit ratio other policies and limits would give: see MEMORY ADVICE.
         maxmemory_advice: bool = yes_no(true), "maxmemory-advice", AtRunTime, Effective;
         /// How many keys compete for being evicted.
         maxmemory_samples: u32 = integer(5, 1, 64), "maxmemory-samples", AtRunTime, Effective;

@@ -4,7 +4,10 @@
 //! shard locked at a time, for as long as `maxmemory-eviction-tenacity` allows; what is left over falls to the commands
 //! that follow and to maintenance. Only where nothing may go are commands refused.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
 
 use storage::{
     db::Db,
@@ -18,6 +21,7 @@ use super::{
 };
 use crate::{
     config::{EvictionPolicy, Settings},
+    maintenance,
     metrics::process,
     server::Server,
     session::Session,
@@ -66,6 +70,7 @@ fn evict(server: &Server, db: &mut Db<'_>, started: Instant, patience: Option<Du
         match eviction::evict(db) {
             Outcome::Evicted => server.settle(&mut db.changes),
             Outcome::Busy => return Room::Soon,
+            Outcome::Nothing if compacts(server) => {}
             // What the allocator wastes is no reason to refuse anybody.
             Outcome::Nothing if !keyspace.eviction.is_over_limit(keyspace) => return Room::Enough,
             Outcome::Nothing => return Room::None,
@@ -79,6 +84,16 @@ fn evict(server: &Server, db: &mut Db<'_>, started: Instant, patience: Option<Du
         }
     }
     Room::Enough
+}
+
+/// Keys have gone since, and the tables are as big as these needed them: makes them smaller.
+fn compacts(server: &Server) -> bool {
+    let evicted = server.keyspace.statistics.evicted.load(Ordering::Relaxed);
+    let has_more_to_do = server.compacted_after.swap(evicted, Ordering::Relaxed) != evicted;
+    if has_more_to_do {
+        maintenance::compact(server);
+    }
+    has_more_to_do
 }
 
 /// How long evicting may hold a command up; `None` for as long as it takes.
