@@ -38,6 +38,8 @@ const BOUNDLESS_TENACITY: u32 = 100;
 
 /// What a write is taken to need beside twice its request.
 const OVERHEAD: usize = 256;
+/// Smaller limits get no advice, which takes memory of its own.
+const ADVISED_FROM: u64 = 4 << 20;
 /// What a batch may use between two looks at the limit.
 const GRANT: usize = 32 * 1024;
 
@@ -157,15 +159,16 @@ pub(super) fn gate(
 
 /// The settings that eviction keeps a copy of.
 pub fn options(settings: &Settings) -> Options {
+    let limit_bytes = settings
+        .maxmemory
+        .bytes_of(process::total_memory_bytes() as u64);
     Options {
-        limit_bytes: settings
-            .maxmemory
-            .bytes_of(process::total_memory_bytes() as u64),
+        limit_bytes,
         policy: policy(settings.maxmemory_policy),
         samples: settings.maxmemory_samples as usize,
         log_factor: settings.lfu_log_factor,
         decay_minutes: settings.lfu_decay_time,
-        advice: settings.maxmemory_advice,
+        advice: settings.maxmemory_advice && limit_bytes >= ADVISED_FROM,
     }
 }
 

@@ -93,8 +93,6 @@ const TICKS_PER_TURNOVER: usize = 2048;
 const ROUNDS: usize = 64;
 /// Bytes of the limit for each slot of what a policy remembers about keys that are gone: two or four bytes per slot.
 const BYTES_PER_SLOT: u64 = 256;
-/// Smaller limits get no advice, which takes memory of its own.
-const ADVISED_FROM: u64 = 4 << 20;
 
 /// The state of eviction, shared by all who use the keyspace.
 pub struct Eviction {
@@ -200,8 +198,8 @@ impl Eviction {
             };
             self.pool.lock().clear();
         }
-        let advises = options.advice && options.limit_bytes >= ADVISED_FROM;
-        self.advice.enable(advises, self.lfu());
+        self.advice
+            .enable(options.advice && options.limit_bytes != 0, self.lfu());
     }
 
     /// Whether there is a limit at all.
