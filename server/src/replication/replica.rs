@@ -40,9 +40,6 @@ use crate::{
     },
 };
 
-/// Lanes that apply the stream. More would be faster; with more, one run in forty behind a Redis with a bad network left a
-/// bitmap that differed, which is not explained.
-const APPLYING_LANES: usize = 1;
 /// How often the primary hears how far this replica is.
 const ACK_INTERVAL: Duration = Duration::from_secs(1);
 /// Time between tries to connect: from the first to the longest.
@@ -563,7 +560,7 @@ fn apply(server: &Arc<Server>, link: &Link, wire: Wire, offset: u64) -> io::Resu
         given_up: AtomicBool::new(false),
     };
     let unfinished = Unfinished::default();
-    let count = APPLYING_LANES;
+    let count = server.metrics.workers.len();
     thread::scope(|scope| {
         let mut lanes = Lanes::start(scope, server, &stream, &unfinished, count)?;
         lanes.select(server.replication.stream.lock().database.unwrap_or(0));

@@ -131,7 +131,10 @@ impl Load {
                 options.contains(&&*word.to_ascii_uppercase())
             };
             let misread = name == b"HSETEX" && step.args.get(1).is_some_and(|key| is_option(key));
-            if !is_blocking && !flushes && !foreign && !misread {
+            // Valkey and Redis make the string longer, do nothing with it, and tell their replicas nothing.
+            let fails = |word: &Vec<u8>| word.eq_ignore_ascii_case(b"FAIL");
+            let untold = name == b"BITFIELD" && step.args.iter().any(fails);
+            if !is_blocking && !flushes && !foreign && !misread && !untold {
                 return step.args;
             }
         }
