@@ -29,7 +29,7 @@ use storage::{clock::Moment, db::Db};
 use crate::{
     dispatch::{
         self, Found, Next,
-        args::{Args, NO_KEY},
+        args::Args,
         command::{Reply, Run},
         keys,
     },
@@ -423,7 +423,9 @@ impl<'l> Runner<'l> {
         // command.
         db.expire_nothing();
         for commands in batch.commands.chunks(PREFETCHED) {
-            prefetch(&db, commands);
+            let firsts = commands.iter().map(|command| command.found);
+            let hashes = firsts.filter_map(Found::first_hash);
+            self.server.keyspace.prefetch_each(batch.database, hashes);
             let mut moment = Moment::now();
             for command in commands {
                 let args = batch.args(command);
@@ -450,17 +452,4 @@ impl<'l> Runner<'l> {
             }
         }
     }
-}
-
-/// Overlaps the memory accesses of commands: first every key's bucket, then every key's entry.
-fn prefetch(db: &Db<'_>, commands: &[Command]) {
-    if commands.len() < 2 {
-        return;
-    }
-    let hashes = || {
-        let firsts = commands.iter().map(|command| command.found.first_key);
-        firsts.filter(|&first| first != NO_KEY)
-    };
-    hashes().for_each(|(_, hash)| db.keyspace().prefetch(db.index(), hash));
-    hashes().for_each(|(_, hash)| db.keyspace().prefetch_entry(db.index(), hash));
 }

@@ -159,7 +159,8 @@ pub enum Own {
     /// As the client sent it, if it changed anything.
     #[default]
     Verbatim,
-    /// As these commands instead: what the client sent depends on time, chance or order. May be none.
+    /// As these commands instead, in the command's database: what the client sent depends on time, chance or order. May
+    /// be none.
     Instead(Effects),
 }
 

@@ -286,7 +286,7 @@ impl Keyspace {
 
     /// Brings the key's bucket towards the cache. Does nothing if the shard is busy.
     #[inline]
-    pub fn prefetch(&self, database: usize, hash: u64) {
+    fn prefetch(&self, database: usize, hash: u64) {
         if let Some(shard) = self.shards[self.shard_of(hash)].try_lock() {
             shard.tables[database].prefetch(hash);
         }
@@ -294,10 +294,23 @@ impl Keyspace {
 
     /// Brings the key's entry towards the cache; [`Keyspace::prefetch`] went before. Does nothing if the shard is busy.
     #[inline]
-    pub fn prefetch_entry(&self, database: usize, hash: u64) {
+    fn prefetch_entry(&self, database: usize, hash: u64) {
         if let Some(shard) = self.shards[self.shard_of(hash)].try_lock() {
             shard.tables[database].prefetch_entry(hash);
         }
+    }
+
+    /// Overlaps the memory accesses of lookups to come: first every key's bucket, then every key's entry is brought towards
+    /// the cache. Only where there is more data than that holds, and more than one key.
+    #[inline]
+    pub fn prefetch_each(&self, database: usize, hashes: impl Iterator<Item = u64> + Clone) {
+        if !self.is_beyond_cache() || hashes.clone().nth(1).is_none() {
+            return;
+        }
+        hashes
+            .clone()
+            .for_each(|hash| self.prefetch(database, hash));
+        hashes.for_each(|hash| self.prefetch_entry(database, hash));
     }
 
     #[inline]

@@ -91,11 +91,11 @@ fn evict(server: &Server, db: &mut Db<'_>, started: Instant, patience: Option<Du
 /// Keys have gone since, and the tables are as big as these needed them: makes them smaller.
 fn compacts(server: &Server) -> bool {
     let evicted = server.keyspace.statistics.evicted.load(Ordering::Relaxed);
-    let has_more_to_do = server.compacted_after.swap(evicted, Ordering::Relaxed) != evicted;
-    if has_more_to_do {
+    let keys_went = server.compacted_after.swap(evicted, Ordering::Relaxed) != evicted;
+    if keys_went {
         maintenance::compact(server);
     }
-    has_more_to_do
+    keys_went
 }
 
 /// How long evicting may hold a command up; `None` for as long as it takes.

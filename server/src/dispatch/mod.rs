@@ -62,6 +62,12 @@ impl Found<'_> {
     pub fn args<'a>(self, input: &'a [u8], spans: &'a [Span]) -> Args<'a> {
         Args::new(input, spans).with_first_key(self.first_key)
     }
+
+    /// The hash of the first key, if there is one.
+    #[inline(always)]
+    pub fn first_hash(self) -> Option<u64> {
+        (self.first_key != args::NO_KEY).then_some(self.first_key.1)
+    }
 }
 
 /// Finds the command of a request and hashes its first key, for the passes that prefetch.

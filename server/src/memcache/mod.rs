@@ -309,31 +309,24 @@ fn same(one: &[u8], other: &[u8]) -> bool {
 /// Lines of a pipeline whose keys are fetched together.
 const LINES_AHEAD: usize = 64;
 
-/// Overlaps the memory accesses of a pipeline: first every key's bucket, then every key's entry. That a line's second word
-/// is a key is a guess, and costs nothing else where it is wrong. How many bytes were looked at.
+/// Brings the keys of a pipeline towards the cache. That a line's second word is a key is a guess, and costs nothing else
+/// where it is wrong. How many bytes were looked at.
 fn prefetch(db: &Db<'_>, input: &[u8]) -> usize {
-    let first_line = memchr::memchr(b'\n', input);
-    if first_line.is_none_or(|end| end + 1 == input.len()) {
-        // It waits for nothing else.
-        return input.len().max(1);
-    }
     let mut hashes = SmallVec::<[u64; LINES_AHEAD]>::new();
     let mut start = 0;
     for end in memchr::memchr_iter(b'\n', input).take(LINES_AHEAD) {
         let line = &input[start..end];
         start = end + 1;
+        if start == input.len() && hashes.is_empty() {
+            // It waits for nothing else.
+            break;
+        }
         let mut words = line.split(|byte| matches!(byte, b' ' | b'\r'));
         if let Some(key) = words.nth(1).filter(|key| !key.is_empty()) {
             hashes.push(storage::hash::hash(key));
         }
     }
-    let keyspace = db.keyspace();
-    if hashes.len() > 1 {
-        hashes.iter().for_each(|&hash| keyspace.prefetch(0, hash));
-        hashes
-            .iter()
-            .for_each(|&hash| keyspace.prefetch_entry(0, hash));
-    }
+    db.keyspace().prefetch_each(0, hashes.iter().copied());
     start.max(1)
 }
 

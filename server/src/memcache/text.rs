@@ -161,14 +161,8 @@ fn each(
         if batch.is_empty() {
             return Ok(());
         }
-        if batch.len() > 1 {
-            batch
-                .iter()
-                .for_each(|key| db.keyspace().prefetch(0, key.hash));
-            batch
-                .iter()
-                .for_each(|key| db.keyspace().prefetch_entry(0, key.hash));
-        }
+        let hashes = batch.iter().map(|key| key.hash);
+        db.keyspace().prefetch_each(0, hashes);
         for &key in &batch {
             work(db, key)?;
         }

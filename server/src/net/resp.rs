@@ -18,7 +18,7 @@ use super::connection::{Protocol, Then, Turn};
 use crate::{
     dispatch::{
         self, Found, Next,
-        args::{Args, NO_KEY},
+        args::Args,
         command::{Later, Reply},
         preparation::Preparation,
     },
@@ -83,48 +83,46 @@ impl Resp {
             }
             let first_word = worker.spans.len();
             let rest = &input[at..];
-            if let Some((lead, registered)) = &worker.lead
-                && let Some(consumed) = self.parser.parse_led(lead, rest, limits, &mut worker.spans)
-            {
-                let args = Args::new(rest, &worker.spans[first_word..]);
+            let led = worker.lead.as_ref().and_then(|(lead, registered)| {
+                let spans = &mut worker.spans;
+                let consumed = self.parser.parse_led(lead, rest, limits, spans)?;
+                Some((consumed, *registered))
+            });
+            let (consumed, known) = match led {
+                Some((consumed, registered)) => (consumed, Some(registered)),
+                None => match self.parser.parse(rest, limits, &mut worker.spans) {
+                    Ok(Step::Request { consumed }) => (consumed, None),
+                    Ok(Step::Inline { consumed, args }) => {
+                        return (at, Parsed::Inline(consumed, args));
+                    }
+                    Ok(Step::Incomplete { needed }) => return (at, Parsed::Need(needed)),
+                    Err(error) => return (at, Parsed::Malformed(error)),
+                },
+            };
+            let words = &worker.spans[first_word..];
+            if !words.is_empty() {
+                let args = Args::new(rest, words);
+                let found = match known {
+                    Some(registered) => Some(dispatch::found_as(registered, &args)),
+                    None => dispatch::find(&args),
+                };
+                if let (Some(found), None) = (found, known)
+                    && let Some(lead) = Lead::of(rest, words)
+                {
+                    worker.lead = Some((lead, found.registered));
+                }
                 worker.requests.push(Request {
                     base: at as u32,
                     end: (at + consumed) as u32,
                     first_word: first_word as u32,
-                    words: (worker.spans.len() - first_word) as u32,
-                    found: Some(dispatch::found_as(registered, &args)),
+                    words: words.len() as u32,
+                    found,
                 });
-                at += consumed;
-                continue;
             }
-            match self.parser.parse(rest, limits, &mut worker.spans) {
-                Ok(Step::Request { consumed }) => {
-                    let words = worker.spans.len() - first_word;
-                    if words > 0 {
-                        let args = Args::new(rest, &worker.spans[first_word..]);
-                        let found = dispatch::find(&args);
-                        if let Some(found) = found
-                            && let Some(lead) = Lead::of(rest, &worker.spans[first_word..])
-                        {
-                            worker.lead = Some((lead, found.registered));
-                        }
-                        worker.requests.push(Request {
-                            base: at as u32,
-                            end: (at + consumed) as u32,
-                            first_word: first_word as u32,
-                            words: words as u32,
-                            found,
-                        });
-                    }
-                    at += consumed;
-                    // What may change how the rest is read must have run before it is read.
-                    if !self.session.flags.authenticated {
-                        return (at, Parsed::Full);
-                    }
-                }
-                Ok(Step::Inline { consumed, args }) => return (at, Parsed::Inline(consumed, args)),
-                Ok(Step::Incomplete { needed }) => return (at, Parsed::Need(needed)),
-                Err(error) => return (at, Parsed::Malformed(error)),
+            at += consumed;
+            // What may change how the rest is read must have run before it is read.
+            if !self.session.flags.authenticated {
+                return (at, Parsed::Full);
             }
         }
         (at, Parsed::Full)
@@ -138,9 +136,7 @@ impl Resp {
     ) -> Option<Turn> {
         let requests = std::mem::take(&mut worker.requests);
         let spans = std::mem::take(&mut worker.spans);
-        if requests.len() > 1 && db.keyspace().is_beyond_cache() {
-            prefetch(db, &requests);
-        }
+        prefetch(db, &requests);
         let mut stopped = None;
         for request in &requests {
             let args = request.args(input, &spans);
@@ -416,21 +412,12 @@ impl Request {
     }
 }
 
-/// Overlaps the memory accesses of a batch: first every key's bucket, then every key's entry.
+/// Brings the keys of a batch towards the cache.
 #[inline]
 fn prefetch(db: &Db<'_>, requests: &[Request]) {
-    let keyspace = db.keyspace();
-    let hashes = || {
-        let firsts = requests
-            .iter()
-            .filter_map(|request| request.found)
-            .map(|found| found.first_key);
-        firsts
-            .filter(|&first| first != NO_KEY)
-            .map(|(_, hash)| hash)
-    };
-    hashes().for_each(|hash| keyspace.prefetch(db.index(), hash));
-    hashes().for_each(|hash| keyspace.prefetch_entry(db.index(), hash));
+    let firsts = requests.iter().filter_map(|request| request.found);
+    let hashes = firsts.filter_map(Found::first_hash);
+    db.keyspace().prefetch_each(db.index(), hashes);
 }
 
 /// A web browser can be made to send its requests here: they end the connection before anything of them runs.

@@ -90,7 +90,7 @@ impl OwnKeys {
             db.select(database);
             let key = Key::new(&key);
             if db.try_lock(key.hash).is_ok() {
-                db.expire_if_due(key);
+                db.expire(key);
                 release(server, &mut db);
             }
         }

@@ -53,14 +53,10 @@ impl Db<'_> {
         self.index = selected;
     }
 
-    /// Deletes the key if its deadline has passed, also where the keyspace hides such keys only.
-    pub fn expire_if_due(&mut self, key: Key<'_>) {
-        self.expire(key);
-    }
-
-    /// Deletes a key that has expired, after what was met before it.
+    /// Deletes the key if its deadline has passed, after what was met before it, also where the keyspace only hides such
+    /// keys.
     #[cold]
-    pub(super) fn expire(&mut self, key: Key<'_>) {
+    pub fn expire(&mut self, key: Key<'_>) {
         self.settle_met();
         if let Some(place) = self.table(key.hash).find(key.hash, key.bytes)
             && self

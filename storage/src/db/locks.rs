@@ -99,7 +99,7 @@ impl Db<'_> {
         }
     }
 
-    #[cold]
+    #[inline(never)]
     fn append_effects(&mut self) {
         if let Some(log) = self.keyspace.log() {
             log.append(&self.effects);

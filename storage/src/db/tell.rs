@@ -121,7 +121,7 @@ impl Db<'_> {
         }
     }
 
-    #[cold]
+    #[inline(never)]
     fn take_effects<'w>(&mut self, sent: Option<impl ExactSizeIterator<Item = &'w [u8]>>) {
         self.changes
             .take_effects(self.index, self.readers, sent, &mut self.effects);

@@ -82,6 +82,14 @@ fn in_step(primary: &Server, replica: &Server) {
     });
 }
 
+/// Two Ferrites, of which one follows the other and has all its data.
+fn ferrites(primary: &Options, replica: &Options) -> (Server, Server) {
+    let (primary, replica) = (Server::ferrite(primary), Server::ferrite(replica));
+    follow(&replica, &primary);
+    in_step(&primary, &replica);
+    (primary, replica)
+}
+
 /// Random commands over a hundred keys, in two databases, some of them in transactions.
 fn load(server: &Server, random: &mut Random, commands: usize) {
     let mut connection = server.connect();

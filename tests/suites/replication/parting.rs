@@ -4,14 +4,11 @@ use std::time::Duration;
 
 use tests::server::Server;
 
-use super::{ask, eventually, field, follow, in_step, options};
+use super::{ask, eventually, ferrites, field, in_step, options};
 
 /// A primary with a replica that is stopped and lacks a write.
 fn behind() -> (Server, Server) {
-    let primary = Server::ferrite(&options().set("shutdown-timeout", "300"));
-    let replica = Server::ferrite(&options());
-    follow(&replica, &primary);
-    in_step(&primary, &replica);
+    let (primary, replica) = ferrites(&options().set("shutdown-timeout", "300"), &options());
     replica.signal("STOP");
     assert_eq!(ask(&primary, "SET late 1"), "+OK\r\n");
     (primary, replica)

@@ -1,8 +1,8 @@
 //! Clients that can be sent elsewhere (CLIENT CAPA REDIRECT) are sent to the primary by a replica.
 
-use tests::server::{Program, Server, missing};
+use tests::server::{Program, missing};
 
-use super::{eventually, follow, in_step, options, start};
+use super::{eventually, ferrites, follow, in_step, options, start};
 
 /// What a client of a replica is told, the primary's port aside.
 fn conversation(program: Program) -> Option<Vec<String>> {
@@ -72,10 +72,7 @@ fn clients_are_sent_to_the_primary_as_valkey_sends_them() {
 /// While it is handed over nobody knows who the primary is: who would be sent waits.
 #[test]
 fn clients_wait_while_the_primary_is_handed_over() {
-    let primary = Server::ferrite(&options());
-    let replica = Server::ferrite(&options());
-    follow(&replica, &primary);
-    in_step(&primary, &replica);
+    let (primary, replica) = ferrites(&options(), &options());
     replica.signal("STOP");
     let mut wire = primary.connect();
     assert_eq!(wire.line("CLIENT CAPA redirect"), "+OK\r\n");
@@ -110,10 +107,7 @@ fn clients_wait_while_the_primary_is_handed_over() {
 /// A target that may not be asked for the stream ends the failover at once, FAILOVER ABORT one that waits.
 #[test]
 fn a_failover_that_fails_leaves_the_primary_as_it_was() {
-    let primary = Server::ferrite(&options());
-    let replica = Server::ferrite(&options());
-    follow(&replica, &primary);
-    in_step(&primary, &replica);
+    let (primary, replica) = ferrites(&options(), &options());
     let state = || {
         let told = super::ask(&primary, "INFO replication");
         let line = told

@@ -13,7 +13,7 @@ use tests::{
     wire::{Wire, encode},
 };
 
-use super::{ask, eventually, field, follow, follow_at, in_step, is_up, options};
+use super::{ask, eventually, ferrites, field, follow_at, in_step, is_up, options};
 
 const MEBIBYTE: u64 = 1 << 20;
 /// What a replica may make the primary keep, of the stream, and of what has changed since its copy's cut.
@@ -214,10 +214,7 @@ fn a_stalled_link_is_dropped_by_the_soft_limit_and_goes_on_afterwards() {
 /// A process that is stopped and goes on keeps its links, on either side.
 #[test]
 fn a_process_that_was_stopped_keeps_its_link() {
-    let primary = Server::ferrite(&options());
-    let replica = Server::ferrite(&options());
-    follow(&replica, &primary);
-    in_step(&primary, &replica);
+    let (primary, replica) = ferrites(&options(), &options());
     let links = || {
         let told = ask(&primary, "CLIENT LIST TYPE replica");
         let id = told.split_once("id=").map(|(_, rest)| rest);
@@ -241,10 +238,7 @@ fn a_process_that_was_stopped_keeps_its_link() {
 #[test]
 fn a_server_that_sleeps_neither_applies_nor_sends_the_stream() {
     for sleeper in ["the replica", "the primary"] {
-        let primary = Server::ferrite(&options());
-        let replica = Server::ferrite(&options());
-        follow(&replica, &primary);
-        in_step(&primary, &replica);
+        let (primary, replica) = ferrites(&options(), &options());
         let mut sleeping = match sleeper {
             "the replica" => replica.connect(),
             _ => primary.connect(),
@@ -265,10 +259,7 @@ fn a_server_that_sleeps_neither_applies_nor_sends_the_stream() {
 /// Whoever was killed is sent nothing more: what is done in the same transaction comes only with the next link.
 #[test]
 fn a_replica_that_is_killed_is_sent_nothing_of_what_follows() {
-    let primary = Server::ferrite(&options().set("repl-backlog-size", "16384"));
-    let replica = Server::ferrite(&options());
-    follow(&replica, &primary);
-    in_step(&primary, &replica);
+    let (primary, replica) = ferrites(&options().set("repl-backlog-size", "16384"), &options());
     let value = "x".repeat(16384);
     let mut wire = primary.connect();
     for line in ["MULTI", "CLIENT KILL TYPE replica"] {
@@ -285,10 +276,7 @@ fn a_replica_that_is_killed_is_sent_nothing_of_what_follows() {
 /// What is kept for a replica that is being sent a copy stays, whoever else comes back and goes on where it was.
 #[test]
 fn a_replica_that_comes_back_takes_nothing_from_one_that_is_being_copied() {
-    let primary = Server::ferrite(&options().set("repl-backlog-size", "16384"));
-    let replica = Server::ferrite(&options());
-    follow(&replica, &primary);
-    in_step(&primary, &replica);
+    let (primary, replica) = ferrites(&options().set("repl-backlog-size", "16384"), &options());
     let mut wire = primary.connect();
     overwrite(&mut wire, 2_000, 0);
     in_step(&primary, &replica);

@@ -14,7 +14,8 @@ use tests::{
 };
 
 use super::{
-    PROGRAMS, ask, eventually, field, follow, follow_at, in_step, is_up, load, options, start,
+    PROGRAMS, ask, eventually, ferrites, field, follow, follow_at, in_step, is_up, load, options,
+    start,
 };
 
 const ID: &str = "0123456789012345678901234567890123456789";
@@ -271,10 +272,7 @@ fn a_silent_primary_is_left() {
 /// What fails on a replica is logged, and ends it if that is wanted.
 #[test]
 fn what_fails_on_a_replica_is_logged_and_may_end_it() {
-    let primary = Server::ferrite(&options());
-    let mut replica = Server::ferrite(&options());
-    follow(&replica, &primary);
-    in_step(&primary, &replica);
+    let (primary, mut replica) = ferrites(&options(), &options());
     assert_eq!(ask(&primary, "DEBUG REPLICATE no-command one"), "+OK\r\n");
     ask(&primary, "SET a 1");
     in_step(&primary, &replica);
@@ -339,10 +337,7 @@ fn a_user_of_the_primary_is_named() {
 /// What the users of a replica may do is no matter of its primary's stream.
 #[test]
 fn the_stream_is_applied_whatever_the_rules_are() {
-    let primary = Server::ferrite(&options());
-    let replica = Server::ferrite(&options());
-    follow(&replica, &primary);
-    in_step(&primary, &replica);
+    let (primary, replica) = ferrites(&options(), &options());
     ask(
         &replica,
         "ACL SETUSER default -set -multi -exec resetkeys ~none",
@@ -359,10 +354,7 @@ fn the_stream_is_applied_whatever_the_rules_are() {
 /// A script that does not end on a replica holds the stream up, but nothing is lost.
 #[test]
 fn a_slow_script_on_a_replica_loses_nothing() {
-    let primary = Server::ferrite(&options());
-    let replica = Server::ferrite(&options().set("busy-reply-threshold", "100"));
-    follow(&replica, &primary);
-    in_step(&primary, &replica);
+    let (primary, replica) = ferrites(&options(), &options().set("busy-reply-threshold", "100"));
     let address = replica.resp_address();
     let script = thread::spawn(move || {
         let mut client = tests::wire::Wire::connect(address);
@@ -382,10 +374,10 @@ fn a_slow_script_on_a_replica_loses_nothing() {
 /// A transaction of the stream is as large as the primary made it.
 #[test]
 fn a_transaction_beyond_the_replica_s_own_limit_is_applied() {
-    let primary = Server::ferrite(&options());
-    let replica = Server::ferrite(&options().set("client-query-buffer-limit", "1mb"));
-    follow(&replica, &primary);
-    in_step(&primary, &replica);
+    let (primary, replica) = ferrites(
+        &options(),
+        &options().set("client-query-buffer-limit", "1mb"),
+    );
     let mut client = primary.connect();
     let value = "x".repeat(300_000);
     client.line("MULTI");
@@ -443,10 +435,7 @@ impl Pretender {
 
 #[test]
 fn a_replica_that_acknowledges_what_it_was_not_sent_is_dropped() {
-    let primary = Server::ferrite(&options());
-    let replica = Server::ferrite(&options());
-    follow(&replica, &primary);
-    in_step(&primary, &replica);
+    let (primary, replica) = ferrites(&options(), &options());
     let id = ask(&primary, "INFO replication");
     let id = id
         .lines()
